@@ -1,0 +1,141 @@
+// config/config.h: every setting, read once into a type that cannot be wrong.
+//
+// One table in config.cc (section, key, type, unit, default, bounds, one sentence) drives parsing,
+// --print-config, the shipped telemetryd.toml and docs/config.md. Precedence: flag, environment,
+// file, conf.d (later files win per key), default. An unknown key, a wrong type or an impossible
+// relation is an error that names file, line, key and the nearest valid key; all problems are
+// reported at once. telemetryd, telemetryd-forward and telemetryctl read configuration through
+// here.
+//
+// Thread:  immutable after load.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "consent/consent.h"
+
+namespace telemetryd::config {
+
+struct Destination {
+  std::string name;
+  std::string kind;  // "file", "native", "none"
+  std::string url;   // kind file: the absolute path of the JSONL file
+  std::string org;
+  std::string app;
+  std::filesystem::path token_file;
+  std::filesystem::path secret_file;
+  std::filesystem::path ca_file;
+  std::filesystem::path client_cert_file;
+  std::filesystem::path client_key_file;
+  bool allow_plain_http = false;  // plain http to hosts other than loopback
+};
+
+struct Route {
+  std::string app;  // a name, or a pattern with * ; the first route that matches decides
+  std::string destination;
+};
+
+struct Config {
+  struct Daemon {
+    std::filesystem::path state_dir;
+    std::filesystem::path runtime_dir;
+    log::Level log_level = log::Level::kInfo;
+  } daemon;
+
+  struct Ingest {
+    std::filesystem::path socket;  // default: runtime_dir/ingest.sock
+    std::uint32_t event_bytes_max = 65536;
+    std::uint32_t frame_bytes_max = 1u << 20;
+    std::uint32_t connections_max = 1024;
+    std::uint32_t connections_per_uid_max = 256;
+    std::uint32_t events_per_second_per_uid_max = 100000;  // 0: none
+  } ingest;
+
+  struct Store {
+    std::uint64_t bytes_max = 512ull << 20;
+    bool refuse_when_full = false;
+    std::chrono::milliseconds commit_delay_max{200};
+  } store;
+
+  struct Forward {
+    std::chrono::seconds sync_interval{300};
+    bool sync_on_shutdown = true;
+    std::uint32_t batch_events_max = 1000;
+    std::uint64_t batch_bytes_max = 1u << 20;
+    std::chrono::milliseconds retry_delay_min{1000};
+    std::chrono::seconds retry_delay_max{300};
+    std::chrono::seconds request_timeout{30};
+    std::filesystem::path socket;   // empty: start telemetryd-forward as a child
+    std::filesystem::path program;  // telemetryd-forward; default: beside telemetryd
+  } forward;
+
+  struct Admin {
+    std::filesystem::path socket;  // default: runtime_dir/admin.sock
+    std::string group = "telemetry-admin";
+  } admin;
+
+  struct Policy {
+    consent::MachinePolicy mode = consent::MachinePolicy::kOptIn;
+  } policy;
+
+  struct Identity {
+    std::filesystem::path machine_id_file;  // empty: /var/lib/dbus/machine-id, then /etc/machine-id
+  } identity;
+
+  std::vector<Destination> destinations;
+  std::vector<Route> routes;
+};
+
+struct Problem {
+  std::filesystem::path file;  // empty: flag or environment
+  std::uint32_t line = 0;      // 0: the file as a whole
+  std::string key;             // "store.bytes_max"
+  std::string message;         // what is wrong and what would be right
+};
+
+// "FILE:LINE: KEY: message".
+std::string to_string(const Problem& problem);
+
+struct Sources {
+  std::filesystem::path file;                      // empty: the default place, which may be absent
+  bool file_required = false;                      // --config was given
+  std::optional<std::filesystem::path> state_dir;  // --state-dir
+  std::optional<std::filesystem::path> runtime_dir;  // --runtime-dir
+};
+
+struct Loaded {
+  std::optional<Config> config;  // nothing when there are problems
+  std::vector<Problem> problems;
+  std::vector<std::filesystem::path> files;  // that were read, in order
+};
+
+// Reads file and conf.d beside it. Does not touch the folders it names.
+[[nodiscard]] Loaded load(const Sources& sources);
+
+// The effective configuration as TOML with each value's origin as a comment. Secrets are file names
+// only.
+std::string print(const Config& config);
+
+// The shipped telemetryd.toml: every key commented out at its default with its sentence; and
+// docs/config.md.
+std::string default_toml();
+std::string reference_markdown();
+
+// The destination of an app under `routes`; nothing when none matches.
+std::optional<std::string> route(const std::vector<Route>& routes, std::string_view app);
+
+// System places for root and service users, XDG places otherwise; shared with telemetryctl.
+std::filesystem::path default_config_file();
+std::filesystem::path default_state_dir();
+std::filesystem::path default_runtime_dir();
+
+}  // namespace telemetryd::config

@@ -1,0 +1,74 @@
+// ingest/ingest_server.h: accepts apps on ingest.sock, checks every byte, hands frames to the
+// store.
+//
+// Reads frames into one shared buffer, validates events in one pass, and never waits: a full store
+// queue pauses the connections that fill it. Answers go from the store thread straight to the
+// socket through each connection's AckChannel.
+//
+// Owns:    the listening socket, the connections.
+// Thread:  loop.
+// Limits:  Options; docs/formats/frame.md.
+// Fails:   a bad client costs itself its connection and nobody else anything.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/unique_fd.h"
+#include "consent/consent.h"
+#include "loop/loop.h"
+#include "store/store_thread.h"
+
+namespace telemetryd::ingest {
+
+struct Options {
+  std::uint32_t event_bytes_max = 65536;
+  std::uint32_t frame_bytes_max = 1u << 20;
+  std::uint32_t connections_max = 1024;
+  std::uint32_t connections_per_uid_max = 256;
+  std::uint32_t events_per_second_per_uid_max = 100000;  // 0: none
+  std::chrono::milliseconds hello_deadline{10000};
+  std::chrono::milliseconds frame_deadline{10000};
+};
+
+struct Stats {
+  std::uint64_t connections = 0;
+  std::uint64_t frames_accepted = 0;
+  std::uint64_t events_accepted = 0;
+  std::uint64_t connections_refused = 0;  // by a limit
+  std::uint64_t protocol_errors = 0;
+};
+
+class IngestServer {
+ public:
+  using Decide = std::function<consent::Decision(std::uint32_t uid, std::string_view app)>;
+
+  IngestServer(loop::Loop& loop,
+               UniqueFd listening,
+               store::StoreThread& store,
+               const Clock& clock,
+               Decide decide,
+               const Options& options);
+  ~IngestServer();
+
+  // Consent or policy changed: asks Decide again for every connection and sends MODE where the
+  // answer differs.
+  void refresh_modes();
+  // From StoreThread::Hooks::on_room, posted to the loop: paused connections go on.
+  void resume_reading();
+  // Stops accepting and reading, tells clients CLOSING(stopping) after their pending answers.
+  void stop();
+
+  Stats stats() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace telemetryd::ingest

@@ -1,0 +1,160 @@
+// loop/loop.h: libuv behind one door; nobody else includes <uv.h>.
+//
+// Owns:    the uv_loop_t and its wake-up handle.
+// Thread:  the loop thread, but for post(), which any thread may call.
+// Limits:  Loop::kPostsMax functions waiting in post().
+
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace telemetryd::loop {
+
+class Loop {
+ public:
+  static constexpr std::size_t kPostsMax = 65536;
+
+  Loop();
+  // Runs until every close callback was delivered; a handle still owned by somebody then is a bug
+  // and aborts.
+  ~Loop();
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  // Runs until stop(). Idle means no wake-ups: nothing here uses a periodic timer.
+  void run();
+  void stop();
+  // Serves what is ready now without waiting; for tests.
+  void poll();
+
+  // Any thread. Runs `work` on the loop thread. kResourceExhausted when the queue is full,
+  // kCancelled after stop.
+  Result<void> post(std::function<void()> work);
+
+  bool on_loop_thread() const;
+
+  struct Impl;
+
+  Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+// Fires once per start. Destroying or stopping it makes it silent.
+class Timer {
+ public:
+  Timer(Loop& loop, std::function<void()> on_fire);
+  ~Timer();
+  void start_once(std::chrono::milliseconds delay);
+  void stop();
+  bool active() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Calls `on_signal` on the loop thread.
+class Signal {
+ public:
+  Signal(Loop& loop, int signum, std::function<void()> on_signal);
+  ~Signal();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Tells when a descriptor can be written (or read). Does not own it.
+class Poll {
+ public:
+  enum class Until { kReadable, kWritable };
+  Poll(Loop& loop, int fd, std::function<void()> on_ready);
+  ~Poll();
+  void start(Until until);
+  void stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// A listening Unix socket made elsewhere (listen_unix, or passed in by the service manager).
+class Listener {
+ public:
+  Listener(Loop& loop, UniqueFd fd, std::function<void(UniqueFd)> on_connection);
+  ~Listener();
+  // Out of descriptors: accepting pauses by itself for a moment instead of spinning.
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// A connected stream socket that is only read; writing is the owner's business (AckChannel) or
+// write().
+class Stream {
+ public:
+  struct Hooks {
+    // The bytes are valid during the call. Must not destroy the stream.
+    std::function<void(std::span<const std::uint8_t>)> on_data;
+    // End of file or error, once; the stream reads no more. Destroying the stream from here is
+    // allowed.
+    std::function<void()> on_end;
+  };
+
+  Stream(Loop& loop, UniqueFd fd, Hooks hooks);
+  ~Stream();
+  int fd() const;
+  void pause();
+  void resume();
+  // Queues bytes; returns how many wait unsent afterwards.
+  std::size_t write(std::string bytes);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// A child process that gets `child_fd` as fd 3 and the parent's standard error.
+class Child {
+ public:
+  struct Exit {
+    std::int64_t status = 0;
+    int signal = 0;
+  };
+
+  static Result<std::unique_ptr<Child>> spawn(Loop& loop,
+                                              const std::vector<std::string>& arguments,
+                                              UniqueFd child_fd,
+                                              std::function<void(Exit)> on_exit);
+  ~Child();
+  int pid() const;
+  void kill(int signum);
+
+ private:
+  Child();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Binds `path` with `mode`, safely: the folder must be ours, a dead socket of ours is replaced, a
+// live one or anything else is an error that says what is there.
+[[nodiscard]] Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog);
+
+// Blocking connect for the few places that are not on the loop, and non-blocking result.
+[[nodiscard]] Result<UniqueFd> connect_unix(const std::string& path);
+
+}  // namespace telemetryd::loop

@@ -1,0 +1,104 @@
+// schedule/scheduler.h: when which destination gets what; drives one forwarder over the lease
+// protocol.
+//
+// Per destination: wait for interval (random phase, jitter), size or urgency; lease; hand over;
+// settle or back off with full jitter; drain everything that is due, oldest first, one lease out at
+// a time. The decisions are a plain state machine with time as an argument
+// (schedule/destination.h); this class connects it to timers, store and forwarder.
+//
+// Owns:    the link to the forwarder (child or connected), the destinations' timers. No timer while
+// nothing is queued. Thread:  loop.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "loop/loop.h"
+#include "store/store_thread.h"
+
+namespace telemetryd::schedule {
+
+struct Options {
+  std::chrono::milliseconds sync_interval{300000};
+  std::uint32_t batch_events_max = 1000;
+  std::uint64_t batch_bytes_max = 1u << 20;
+  std::chrono::milliseconds retry_delay_min{1000};
+  std::chrono::milliseconds retry_delay_max{300000};
+  std::filesystem::path forward_socket;  // empty: start `forward_command` as a child with fd 3
+  std::vector<std::string> forward_command;
+};
+
+struct DestinationSpec {
+  std::string name;
+  std::string kind;
+};
+
+// What the status view shows; design.md 9.4 names the JSON members.
+struct DestinationStatus {
+  std::string name;
+  std::string kind;
+  std::string state;  // "idle", "waiting", "sending", "backoff", "held"
+  std::vector<std::string> apps;
+  std::uint64_t queued_events = 0;
+  std::uint64_t queued_bytes = 0;
+  std::optional<std::int64_t> oldest_age_s;
+  std::optional<std::int64_t> next_attempt_s;
+  std::uint32_t attempts = 0;  // failures in a row
+  std::string last_error;
+  std::optional<std::int64_t> last_success_unix_ms;
+};
+
+class Scheduler {
+ public:
+  // Asked when routes or consent may have changed what is due.
+  struct Hooks {
+    // The destination's name for an app; nothing when unrouted.
+    std::function<std::optional<std::string>(const std::string& app)> route;
+    std::function<std::set<std::pair<std::uint32_t, std::string>>()> held;
+    // The machine ID for an app, derived and persisted by the caller; may answer later, on the
+    // loop.
+    std::function<void(const std::string& app, std::function<void(std::string)>)> machine_id;
+    // Forwarder leases that came and went; for the watchdog: work is outstanding or not.
+    std::function<void(bool busy)> on_busy;
+  };
+
+  Scheduler(loop::Loop& loop,
+            store::StoreThread& store,
+            const Clock& clock,
+            const Options& options,
+            std::vector<DestinationSpec> destinations,
+            Hooks hooks);
+  ~Scheduler();
+
+  // Reads persisted states and what is queued from the store, then begins.
+  void start();
+  // From the store's queue observer, posted to the loop.
+  void queue_changed(const store::QueueChange& change);
+  // `queue flush`: everything is due now, backoff ignored; `done` gets nothing left to send, or the
+  // first error.
+  void flush(std::function<void(Result<void>)> done, std::chrono::milliseconds deadline);
+  // Configuration was reloaded: new destinations, new routes; the forwarder is told to read its own
+  // again.
+  void reconfigure(std::vector<DestinationSpec> destinations);
+  void probe(const std::string& destination, std::function<void(Result<std::string>)> done);
+  void status(std::function<void(std::vector<DestinationStatus>)> done);
+  // Final sync within the deadline when asked, then ends the forwarder. `done` comes once.
+  void stop(bool sync, std::chrono::milliseconds deadline, std::function<void()> done);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace telemetryd::schedule
