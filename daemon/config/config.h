@@ -1,19 +1,21 @@
 // config/config.h: every setting, read once into a type that cannot be wrong.
 //
-// One table in config.cc (section, key, type, unit, default, bounds, one sentence) drives parsing,
-// --print-config, the shipped telemetryd.toml and docs/config.md. Precedence: flag, environment,
-// file, conf.d (later files win per key), default. An unknown key, a wrong type or an impossible
-// relation is an error that names file, line, key and the nearest valid key; all problems are
-// reported at once. telemetryd, telemetryd-forward and telemetryctl read configuration through
-// here.
+// One table in keys.cc (section, key, type, unit, default, bounds, one sentence) drives parsing,
+// --print-config, the shipped telemetryd.toml and docs/config.md. Precedence: flag, environment
+// (TELEMETRYD_STATE_DIR, TELEMETRYD_RUNTIME_DIR), conf.d (later files win per key), file, default.
+// An unknown key, a wrong type or an impossible relation is an error that names file, line, key and
+// the nearest valid key; all problems are reported at once. telemetryd, telemetryd-forward and
+// telemetryctl read configuration through here.
 //
 // Thread:  immutable after load.
+// Limits:  1 MiB per file, 256 files in conf.d, 256 destinations, 1024 routes.
 
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -93,6 +95,11 @@ struct Config {
 
   std::vector<Destination> destinations;
   std::vector<Route> routes;
+
+  // Where a key got its value: "/etc/telemetryd/telemetryd.toml:12", "--state-dir",
+  // "TELEMETRYD_STATE_DIR". Keys are "store.bytes_max" and "destination.NAME"; absent means
+  // default.
+  std::map<std::string, std::string> origins;
 };
 
 struct Problem {
@@ -130,6 +137,9 @@ std::string print(const Config& config);
 std::string default_toml();
 std::string reference_markdown();
 
+// Keys whose values differ and that count only after a restart, as "ingest.socket".
+std::vector<std::string> restart_needed(const Config& running, const Config& wanted);
+
 // The destination of an app under `routes`; nothing when none matches.
 std::optional<std::string> route(const std::vector<Route>& routes, std::string_view app);
 
@@ -137,5 +147,7 @@ std::optional<std::string> route(const std::vector<Route>& routes, std::string_v
 std::filesystem::path default_config_file();
 std::filesystem::path default_state_dir();
 std::filesystem::path default_runtime_dir();
+// telemetryd-forward beside the running program.
+std::filesystem::path default_forward_program();
 
 }  // namespace telemetryd::config

@@ -1,0 +1,352 @@
+#include "config/keys.h"
+
+#include <array>
+#include <concepts>
+#include <limits>
+
+#include <fmt/format.h>
+
+namespace telemetryd::config {
+namespace {
+
+using C = Config;
+
+constexpr std::int64_t kKiB = 1 << 10;
+constexpr std::int64_t kMiB = 1 << 20;
+constexpr std::int64_t kHourS = 3600;
+
+constexpr std::string_view kNoWords = "";
+
+template <typename Field>
+void assign(Field& field, const Value& value) {
+  if constexpr (std::same_as<Field, bool>) {
+    field = value.boolean;
+  } else if constexpr (std::integral<Field>) {
+    field = static_cast<Field>(value.integer);
+  } else if constexpr (requires { field.count(); }) {
+    field = Field(value.integer);
+  } else {
+    field = value.text;
+  }
+}
+
+template <typename Field>
+Value value_of(const Field& field) {
+  Value value;
+  if constexpr (std::same_as<Field, bool>) {
+    value.boolean = field;
+  } else if constexpr (std::integral<Field>) {
+    value.integer = static_cast<std::int64_t>(field);
+  } else if constexpr (requires { field.count(); }) {
+    value.integer = field.count();
+  } else if constexpr (std::same_as<Field, std::filesystem::path>) {
+    value.text = field.native();
+  } else {
+    value.text = field;
+  }
+  return value;
+}
+
+// A key that is stored as it is read: `kPart` is the section's member of Config, `kField` the
+// key's member of the section.
+template <auto kPart, auto kField>
+constexpr Key<Config> in_section(Key<Config> key) {
+  key.set = [](Config& c, const Value& v) { assign(c.*kPart.*kField, v); };
+  key.get = [](const Config& c) { return value_of(c.*kPart.*kField); };
+  return key;
+}
+
+template <typename Target, auto kField>
+constexpr Key<Target> direct(Key<Target> key) {
+  key.set = [](Target& t, const Value& v) { assign(t.*kField, v); };
+  key.get = [](const Target& t) { return value_of(t.*kField); };
+  return key;
+}
+
+template <typename Target = Config>
+constexpr Key<Target> integer(std::string_view name,
+                              std::string_view default_toml,
+                              std::int64_t min,
+                              std::int64_t max,
+                              std::string_view help) {
+  return {name, Type::kInteger, default_toml, "", min, max, kNoWords, help, false, {}, {}};
+}
+
+template <typename Target = Config>
+constexpr Key<Target> boolean(std::string_view name,
+                              std::string_view default_toml,
+                              std::string_view help) {
+  return {name, Type::kBoolean, default_toml, "", 0, 0, kNoWords, help, false, {}, {}};
+}
+
+template <typename Target = Config>
+constexpr Key<Target> text(std::string_view name,
+                           std::string_view default_toml,
+                           std::string_view default_words,
+                           std::string_view help) {
+  return {name, Type::kText, default_toml, default_words, 0, 256, kNoWords, help, false, {}, {}};
+}
+
+template <typename Target = Config>
+constexpr Key<Target> path(std::string_view name,
+                           std::string_view default_words,
+                           std::string_view help) {
+  return {name, Type::kPath, "", default_words, 0, 4096, kNoWords, help, false, {}, {}};
+}
+
+template <typename Target = Config>
+constexpr Key<Target> word(std::string_view name,
+                           std::string_view default_toml,
+                           std::string_view words,
+                           std::string_view help,
+                           bool live,
+                           void (*set)(Target&, const Value&),
+                           Value (*get)(const Target&)) {
+  return {name, Type::kWord, default_toml, "", 0, 0, words, help, live, set, get};
+}
+
+std::string_view level_word(log::Level level) {
+  switch (level) {
+    case log::Level::kDebug: return "debug";
+    case log::Level::kInfo: return "info";
+    case log::Level::kWarn: return "warn";
+    case log::Level::kError: return "error";
+  }
+  return "info";
+}
+
+void set_mode(Config& c, const Value& v) {
+  using enum consent::MachinePolicy;
+  c.policy.mode = v.text == "opt-in" ? kOptIn : v.text == "opt-out" ? kOptOut : kOff;
+}
+
+Value get_mode(const Config& c) {
+  using enum consent::MachinePolicy;
+  const auto mode = c.policy.mode;
+  return {.text = mode == kOptIn ? "opt-in" : mode == kOptOut ? "opt-out" : "off"};
+}
+
+constexpr std::array kDaemon = {
+    in_section<&C::daemon, &C::Daemon::state_dir>(
+        path("state_dir",
+             "/var/lib/telemetryd, or $XDG_STATE_HOME/telemetryd for a user",
+             "Folder of the event store; created with mode 0700 when absent.")),
+    in_section<&C::daemon, &C::Daemon::runtime_dir>(
+        path("runtime_dir",
+             "/run/telemetryd, or $XDG_RUNTIME_DIR/telemetryd for a user",
+             "Folder of the sockets and of the policy file; created with mode 0755 when absent.")),
+    word<Config>(
+        "log_level",
+        "\"info\"",
+        "debug info warn error",
+        "Least important log lines to write.",
+        false,
+        [](Config& c, const Value& v) { (void)log::parse_level(v.text, c.daemon.log_level); },
+        [](const Config& c) { return Value{.text = std::string(level_word(c.daemon.log_level))}; }),
+};
+
+constexpr std::array kIngest = {
+    in_section<&C::ingest, &C::Ingest::socket>(
+        path("socket", "ingest.sock in runtime_dir", "Socket that apps send events to.")),
+    in_section<&C::ingest, &C::Ingest::event_bytes_max>(
+        integer("event_bytes_max", "65536", kKiB, kMiB, "Largest encoded event, in bytes.")),
+    in_section<&C::ingest, &C::Ingest::frame_bytes_max>(integer(
+        "frame_bytes_max", "1048576", 2 * kKiB, 8 * kMiB, "Largest frame payload, in bytes.")),
+    in_section<&C::ingest, &C::Ingest::connections_max>(
+        integer("connections_max", "1024", 1, 65536, "Connections open at a time.")),
+    in_section<&C::ingest, &C::Ingest::connections_per_uid_max>(integer(
+        "connections_per_uid_max", "256", 1, 65536, "Connections of one user open at a time.")),
+    in_section<&C::ingest, &C::Ingest::events_per_second_per_uid_max>(
+        integer("events_per_second_per_uid_max",
+                "100000",
+                0,
+                100'000'000,
+                "Events of one user accepted a second; faster senders are slowed down, nothing is "
+                "lost; 0 for no limit.")),
+};
+
+constexpr std::array kStore = {
+    in_section<&C::store, &C::Store::bytes_max>(
+        integer("bytes_max",
+                "536870912",
+                8 * kMiB,
+                std::int64_t{1} << 50,
+                "Most disk space in bytes for the database, its log and everything beside it.")),
+    word<Config>(
+        "when_full",
+        "\"evict_oldest\"",
+        "evict_oldest refuse",
+        "What a full store does: remove the oldest events of the lowest class, or refuse new ones "
+        "so that apps try again later.",
+        false,
+        [](Config& c, const Value& v) { c.store.refuse_when_full = v.text == "refuse"; },
+        [](const Config& c) {
+          return Value{.text = c.store.refuse_when_full ? "refuse" : "evict_oldest"};
+        }),
+    in_section<&C::store, &C::Store::commit_delay_max>(
+        integer("commit_delay_max_ms",
+                "200",
+                0,
+                10'000,
+                "Longest wait in milliseconds for more frames before a commit; flush, goodbye, "
+                "urgent events and a full window end it at once.")),
+};
+
+constexpr std::array kForward = {
+    in_section<&C::forward, &C::Forward::sync_interval>(
+        integer("sync_interval_s",
+                "300",
+                1,
+                7 * 24 * kHourS,
+                "Seconds between deliveries of what is queued, with jitter.")),
+    in_section<&C::forward, &C::Forward::sync_on_shutdown>(
+        boolean("sync_on_shutdown",
+                "true",
+                "Whether to try a last delivery, 5 seconds at most, before stopping.")),
+    in_section<&C::forward, &C::Forward::batch_events_max>(
+        integer("batch_events_max", "1000", 1, 10'000, "Events sent upstream together at most.")),
+    in_section<&C::forward, &C::Forward::batch_bytes_max>(
+        integer("batch_bytes_max",
+                "1048576",
+                kKiB,
+                7 * kMiB,
+                "Bytes sent upstream together at most, but at least one event.")),
+    in_section<&C::forward, &C::Forward::retry_delay_min>(
+        integer("retry_delay_min_ms",
+                "1000",
+                100,
+                kHourS * 1000,
+                "Upper end of the first random wait after a failed delivery, in milliseconds; it "
+                "doubles with each failure.")),
+    in_section<&C::forward, &C::Forward::retry_delay_max>(integer(
+        "retry_delay_max_s", "300", 1, 24 * kHourS, "Where the doubling ends, in seconds.")),
+    in_section<&C::forward, &C::Forward::request_timeout>(integer(
+        "request_timeout_s", "30", 1, kHourS, "Seconds one request to an upstream may take.")),
+    in_section<&C::forward, &C::Forward::socket>(
+        path("socket",
+             "none: telemetryd starts the forwarder itself",
+             "Socket on which the service manager starts telemetryd-forward.")),
+    in_section<&C::forward, &C::Forward::program>(
+        path("program",
+             "telemetryd-forward beside telemetryd",
+             "The forwarder that telemetryd starts when there is no socket.")),
+};
+
+constexpr std::array kAdmin = {
+    in_section<&C::admin, &C::Admin::socket>(
+        path("socket", "admin.sock in runtime_dir", "Socket of the admin API and telemetryctl.")),
+    in_section<&C::admin, &C::Admin::group>(
+        text("group",
+             "\"telemetry-admin\"",
+             "",
+             "Group whose members may do everything, as root may; need not exist.")),
+};
+
+constexpr std::array kPolicy = {
+    word<Config>(
+        "mode",
+        "\"opt-in\"",
+        "opt-in opt-out off",
+        "opt-in: nothing is collected until somebody turns it on; opt-out: everything is unless "
+        "somebody turns it off; off: nothing is, whatever people say.",
+        true,
+        set_mode,
+        get_mode),
+};
+
+constexpr std::array kIdentity = {
+    in_section<&C::identity, &C::Identity::machine_id_file>(
+        path("machine_id_file",
+             "/var/lib/dbus/machine-id, then /etc/machine-id",
+             "File that the salted machine ID is derived from, once per app.")),
+};
+
+constexpr Section kSections[] = {
+    {"daemon", "The process and its folders.", kDaemon},
+    {"ingest", "What apps may send.", kIngest},
+    {"store", "The event store on disk.", kStore},
+    {"forward", "When and how events leave the machine.", kForward},
+    {"admin", "The admin API.", kAdmin},
+    {"policy", "What may be collected. A reload changes it.", kPolicy},
+    {"identity", "The machine ID.", kIdentity},
+};
+
+using D = Destination;
+
+constexpr std::array kDestination = {
+    direct<D, &D::name>(text<D>("name", "", "required", "Its name: 1 to 64 of a-z 0-9 _ -.")),
+    word<D>(
+        "kind",
+        "",
+        "file native none",
+        "file: lines of JSON in a file; native: a telemetry-server; none: nowhere.",
+        true,
+        [](D& d, const Value& v) { d.kind = v.text; },
+        [](const D& d) { return Value{.text = d.kind}; }),
+    direct<D, &D::url>(text<D>("url",
+                               "",
+                               "required for file and native",
+                               "Address of the server, https://…; for kind file the absolute path "
+                               "of the file.")),
+    direct<D, &D::org>(text<D>("org", "", "required for native", "Organisation at the server.")),
+    direct<D, &D::app>(text<D>("app", "", "required for native", "App at the server.")),
+    direct<D, &D::token_file>(
+        path<D>("token_file", "required for native", "File that holds the bearer token.")),
+    direct<D, &D::secret_file>(
+        path<D>("secret_file", "required for native", "File that holds the signing secret.")),
+    direct<D, &D::ca_file>(
+        path<D>("ca_file", "the system's", "Certificates of the authorities to trust, in PEM.")),
+    direct<D, &D::client_cert_file>(
+        path<D>("client_cert_file", "none", "Client certificate in PEM.")),
+    direct<D, &D::client_key_file>(
+        path<D>("client_key_file", "none", "Key of the client certificate in PEM.")),
+    direct<D, &D::allow_plain_http>(
+        boolean<D>("allow_plain_http",
+                   "false",
+                   "Whether http:// is accepted for hosts other than this machine.")),
+};
+
+constexpr std::array kRoute = {
+    direct<Route, &Route::app>(
+        text<Route>("app", "", "required", "Name of an app, or a pattern in which * is any text.")),
+    direct<Route, &Route::destination>(
+        text<Route>("destination", "", "required", "Name of a destination.")),
+};
+
+std::string quoted_toml(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(byte));
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+}  // namespace
+
+std::span<const Section> sections() {
+  return kSections;
+}
+
+std::span<const Key<Destination>> destination_keys() {
+  return kDestination;
+}
+
+std::span<const Key<Route>> route_keys() {
+  return kRoute;
+}
+
+std::string toml_literal(Type type, const Value& value) {
+  if (type == Type::kInteger) return std::to_string(value.integer);
+  if (type == Type::kBoolean) return value.boolean ? "true" : "false";
+  return quoted_toml(value.text);
+}
+
+}  // namespace telemetryd::config
