@@ -1,0 +1,152 @@
+#include "schedule/destination.h"
+
+#include <algorithm>
+#include <limits>
+
+#include <nlohmann/json.hpp>
+
+namespace telemetryd::schedule {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+
+void Destination::queue_is(std::uint64_t events, std::uint64_t bytes) {
+  events_ = events;
+  bytes_ = bytes;
+  stuck_events_ = std::min(stuck_events_, events);
+  stuck_bytes_ = std::min(stuck_bytes_, bytes);
+  // The next sync is counted from the first event that waits, not from one that left.
+  if (events == 0) next_sync_.reset();
+}
+
+void Destination::reconsider(BootMs now) {
+  stuck_events_ = 0;
+  stuck_bytes_ = 0;
+  if (held_ && next_attempt_) next_attempt_ = now;
+}
+
+bool Destination::size_reached() const {
+  return events_ - stuck_events_ >= timing_.batch_events_max ||
+         bytes_ - stuck_bytes_ >= timing_.batch_bytes_max;
+}
+
+BootMs Destination::choose_sync(BootMs now) {
+  const milliseconds interval = timing_.sync_interval;
+  // The first phase is random, so that machines that booted together do not sync together; the
+  // jitter afterwards keeps them from falling into step.
+  const milliseconds wait = first_sync_ ? uniform(milliseconds(0), interval, prng_)
+                                        : uniform(interval * 9 / 10, interval * 11 / 10, prng_);
+  first_sync_ = false;
+  return now + wait.count();
+}
+
+Action Destination::step(BootMs now) {
+  if (sending_) return {};
+  if (flush_) return {Action::Kind::kLease};
+  if (events_ == 0) return {};
+  if (next_attempt_) {
+    if (now < *next_attempt_) return {Action::Kind::kWait, *next_attempt_};
+    return {Action::Kind::kLease};
+  }
+  if (draining_ || urgent_ || size_reached()) return {Action::Kind::kLease};
+  if (!next_sync_) next_sync_ = choose_sync(now);
+  if (now < *next_sync_) return {Action::Kind::kWait, *next_sync_};
+  return {Action::Kind::kLease};
+}
+
+void Destination::leasing() {
+  sending_ = true;
+  draining_ = true;
+  flush_ = false;
+  urgent_ = false;
+  next_sync_.reset();
+  next_attempt_.reset();
+}
+
+void Destination::drained() {
+  sending_ = false;
+  draining_ = false;
+  urgent_ = false;
+  stuck_events_ = events_;
+  stuck_bytes_ = bytes_;
+}
+
+void Destination::delivered(UnixMs now_unix) {
+  sending_ = false;
+  draining_ = true;
+  held_ = false;
+  failures_ = 0;
+  last_error_.clear();
+  last_success_ = now_unix;
+}
+
+void Destination::failed(BootMs now, const Failure& failure) {
+  sending_ = false;
+  draining_ = false;
+  flush_ = false;
+  if (failures_ < std::numeric_limits<std::uint32_t>::max() - 1) ++failures_;
+  held_ = failure.hold;
+  last_error_ = failure.error.substr(0, kErrorBytesMax);
+  next_attempt_ =
+      now + backoff_delay(timing_.backoff, failures_, failure.retry_after, prng_).count();
+}
+
+Destination::State Destination::state() const {
+  if (sending_) return State::kSending;
+  if (held_) return State::kHeld;
+  if (events_ == 0) return State::kIdle;
+  return next_attempt_ ? State::kBackoff : State::kWaiting;
+}
+
+std::optional<BootMs> Destination::next_attempt() const {
+  if (sending_ || events_ == 0) return std::nullopt;
+  return next_attempt_ ? next_attempt_ : next_sync_;
+}
+
+std::string Destination::persisted(BootMs now, UnixMs now_unix) const {
+  json state = {{"v", 1}, {"failures", failures_}, {"held", held_}, {"last_error", last_error_}};
+  if (next_attempt_) state["next_attempt_unix_ms"] = now_unix + (*next_attempt_ - now);
+  if (last_success_) state["last_success_unix_ms"] = *last_success_;
+  return state.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+bool Destination::restore(std::string_view text, BootMs now, UnixMs now_unix) {
+  const json state = json::parse(text, nullptr, false);
+  if (!state.is_object() || state.value("v", json()) != 1) return false;
+  const json failures = state.value("failures", json());
+  const json held = state.value("held", json());
+  const json error = state.value("last_error", json());
+  if (!failures.is_number_unsigned() || !held.is_boolean() || !error.is_string()) return false;
+
+  failures_ = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(failures.get<std::uint64_t>(), 1'000'000));
+  held_ = held.get<bool>();
+  last_error_ = error.get<std::string>().substr(0, kErrorBytesMax);
+  if (const json at = state.value("last_success_unix_ms", json()); at.is_number_integer()) {
+    last_success_ = at.get<UnixMs>();
+  }
+  if (const json at = state.value("next_attempt_unix_ms", json()); at.is_number_integer()) {
+    const milliseconds bound = std::max(kRetryAfterMax, timing_.backoff.delay_max);
+    const UnixMs next = at.get<UnixMs>();
+    // Compared before subtracting: the number may be anything.
+    if (next > now_unix + bound.count()) {
+      next_attempt_ = now + uniform(milliseconds(0), timing_.backoff.delay_max, prng_).count();
+    } else {
+      next_attempt_ = next <= now_unix ? now : now + (next - now_unix);
+    }
+  }
+  return true;
+}
+
+std::string_view to_string(Destination::State state) {
+  switch (state) {
+    case Destination::State::kIdle: return "idle";
+    case Destination::State::kWaiting: return "waiting";
+    case Destination::State::kSending: return "sending";
+    case Destination::State::kBackoff: return "backoff";
+    case Destination::State::kHeld: return "held";
+  }
+  return "idle";
+}
+
+}  // namespace telemetryd::schedule

@@ -1,0 +1,125 @@
+// schedule/destination.h: when one destination gets its next lease, as a plain state machine.
+//
+// It knows how much is queued, when it last failed and what time it is told, and answers one
+// question: lease now, wait until, or nothing to do. It owns no timer, no socket and no row, so a
+// test turns its clock by hand. Boot time decides; wall time appears only in what is persisted,
+// because boot time means nothing after a restart.
+//
+// Thread:  loop.
+// Limits:  one lease out; kErrorBytesMax of error text.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "schedule/backoff.h"
+
+namespace telemetryd::schedule {
+
+struct Timing {
+  std::chrono::milliseconds sync_interval{300000};
+  std::uint32_t batch_events_max = 1000;
+  std::uint64_t batch_bytes_max = 1u << 20;
+  BackoffLimits backoff;
+};
+
+struct Action {
+  enum class Kind {
+    kNothing,  // until the next input
+    kLease,    // now
+    kWait,     // until `until`
+  };
+  Kind kind = Kind::kNothing;
+  BootMs until = 0;
+};
+
+struct Failure {
+  bool hold = false;  // a person must act; until then one probe per backoff
+  std::chrono::milliseconds retry_after{0};
+  std::string error;
+};
+
+class Destination {
+ public:
+  static constexpr std::size_t kErrorBytesMax = 512;
+
+  enum class State { kIdle, kWaiting, kSending, kBackoff, kHeld };
+
+  Destination(const Timing& timing, Prng& prng) : timing_(timing), prng_(prng) {}
+
+  // What its apps hold together now, leased rows included.
+  void queue_is(std::uint64_t events, std::uint64_t bytes);
+  // An urgent row arrived: due now, but never past a backoff.
+  void urge() { urgent_ = true; }
+
+  // Somebody asks by hand: due now, backoff and hold ignored for one lease. It leases even while
+  // the queue looks empty, because the store knows better.
+  void flush() { flush_ = true; }
+
+  bool flushing() const { return flush_; }
+
+  // A person changed something: a held destination is tried at once, and rows that were not
+  // leasable count again.
+  void reconsider(BootMs now);
+
+  // What to do at `now`. Chooses the time of the next sync when there is none yet.
+  Action step(BootMs now);
+
+  // The caller took up kLease; nothing else is due until one of the three answers below.
+  void leasing();
+  // The store had nothing to lend: the cycle ends. What is still queued may not leave (consent), and
+  // does not count for the size trigger any more.
+  void drained();
+  // Delivered and settled. More is due at once, until drained.
+  void delivered(UnixMs now_unix);
+  void failed(BootMs now, const Failure& failure);
+
+  // The lease's attempt number: 1 for a first try.
+  std::uint32_t attempt() const { return failures_ + 1; }
+
+  std::uint32_t failures() const { return failures_; }
+
+  State state() const;
+  std::optional<BootMs> next_attempt() const;
+
+  const std::string& last_error() const { return last_error_; }
+
+  std::optional<UnixMs> last_success() const { return last_success_; }
+
+  // What must survive a restart, as JSON.
+  std::string persisted(BootMs now, UnixMs now_unix) const;
+  // Takes it back. A next attempt further away than any backoff can be is the work of a wall clock
+  // that jumped, and is drawn again. False: not understood, nothing changed.
+  bool restore(std::string_view text, BootMs now, UnixMs now_unix);
+
+ private:
+  bool size_reached() const;
+  BootMs choose_sync(BootMs now);
+
+  Timing timing_;
+  Prng& prng_;
+  std::uint64_t events_ = 0;
+  std::uint64_t bytes_ = 0;
+  std::uint64_t stuck_events_ = 0;  // of these, seen to be not leasable when the last cycle ended
+  std::uint64_t stuck_bytes_ = 0;
+  bool urgent_ = false;
+  bool flush_ = false;
+  bool sending_ = false;
+  bool draining_ = false;
+  bool first_sync_ = true;
+  bool held_ = false;
+  std::uint32_t failures_ = 0;
+  std::optional<BootMs> next_sync_;
+  std::optional<BootMs> next_attempt_;
+  std::string last_error_;
+  std::optional<UnixMs> last_success_;
+};
+
+std::string_view to_string(Destination::State state);
+
+}  // namespace telemetryd::schedule

@@ -1,0 +1,319 @@
+#include "schedule/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "schedule/scheduler_impl.h"
+
+namespace telemetryd::schedule {
+namespace {
+
+using std::chrono::milliseconds;
+
+// A forwarder that is needed again within this time stays, with its open connections.
+constexpr BootMs kLingerMs = 5000;
+constexpr milliseconds kStoreRetry{1000};
+constexpr milliseconds kStopGraceMin{500};
+
+Timing timing_of(const Options& options) {
+  return {options.sync_interval,
+          options.batch_events_max,
+          options.batch_bytes_max,
+          {options.retry_delay_min, options.retry_delay_max}};
+}
+
+Prng seeded() {
+  std::array<std::uint8_t, 8> seed{};
+  fill_random(seed);
+  std::uint64_t number = 0;
+  for (const std::uint8_t byte : seed) number = number << 8 | byte;
+  return Prng(number);
+}
+
+void earlier(std::optional<BootMs>& at, BootMs candidate) {
+  at = at ? std::min(*at, candidate) : candidate;
+}
+
+}  // namespace
+
+Scheduler::Impl::Impl(loop::Loop& loop_arg,
+                      store::StoreThread& store_arg,
+                      const Clock& clock_arg,
+                      const Options& options_arg,
+                      std::vector<DestinationSpec> destinations,
+                      Hooks hooks_arg)
+    : loop(loop_arg),
+      store(store_arg),
+      clock(clock_arg),
+      options(options_arg),
+      timing(timing_of(options_arg)),
+      hooks(std::move(hooks_arg)),
+      prng(seeded()),
+      wake(loop_arg, [this] { started ? turn() : start(); }),
+      link(loop_arg,
+           clock_arg,
+           {options_arg.forward_socket, options_arg.forward_command, timing.backoff},
+           prng,
+           {[this] { on_link_ready(); },
+            [this](Outcome outcome) { on_outcome(std::move(outcome)); },
+            [this](const ProbeResult& result) {
+              if (result.ok) {
+                end_probe(result.id, result.detail);
+              } else {
+                end_probe(result.id, fail(ErrorCode::kUnavailable, result.detail));
+              }
+              turn();
+            },
+            [this](const std::string& why) { on_link_end(why); },
+            [this] { turn(); }}) {
+  for (DestinationSpec& spec : destinations) add_slot(std::move(spec));
+}
+
+void Scheduler::Impl::add_slot(DestinationSpec spec) {
+  std::string name = spec.name;
+  slots.insert_or_assign(std::move(name), std::make_unique<Slot>(std::move(spec), timing, prng));
+}
+
+void Scheduler::Impl::start() {
+  StoreJob job;
+  job.survey = true;
+  const auto posted = run_on_store(
+      store, loop, std::move(job), [this, token = std::weak_ptr<bool>(alive)](StoreAnswer answer) {
+        if (!token.expired()) started_with(std::move(answer));
+      });
+  if (!posted && posted.error().code() == ErrorCode::kResourceExhausted) {
+    wake.start_once(kStoreRetry);
+  }
+}
+
+void Scheduler::Impl::started_with(StoreAnswer answer) {
+  started = true;
+  if (!answer.states) {
+    log::warn("destination_states_unreadable", {{"cause", answer.states.error().message()}});
+  } else {
+    for (auto& [name, slot] : slots) {
+      const auto state = answer.states->find(name);
+      if (state == answer.states->end()) continue;
+      if (!slot->machine.restore(state->second, clock.boot_ms(), clock.unix_ms())) {
+        log::warn("destination_state_ignored", {{"destination", name}});
+      }
+    }
+  }
+  for (const auto& [app, queue] : answer.queues) apps[app] = queue;
+  reroute();
+  turn();
+}
+
+void Scheduler::Impl::reroute() {
+  for (auto& [name, slot] : slots) slot->apps.clear();
+  for (const auto& [app, queue] : apps) {
+    const auto destination = hooks.route(app);
+    Slot* slot = destination ? find(*destination) : nullptr;
+    if (slot != nullptr && !slot->removed) slot->apps.push_back(app);
+  }
+  for (auto& [name, slot] : slots) refresh_queue(*slot);
+}
+
+void Scheduler::Impl::refresh_queue(Slot& slot) {
+  std::uint64_t events = 0;
+  std::uint64_t bytes = 0;
+  for (const std::string& app : slot.apps) {
+    events += apps[app].events;
+    bytes += apps[app].bytes;
+  }
+  slot.machine.queue_is(events, bytes);
+}
+
+void Scheduler::Impl::take_queues(const std::map<std::string, store::QueueInfo>& queues) {
+  for (const auto& [app, queue] : queues) apps[app] = queue;
+  for (auto& [name, slot] : slots) refresh_queue(*slot);
+}
+
+void Scheduler::Impl::queue_changed(const store::QueueChange& change) {
+  const bool known = apps.contains(change.app);
+  apps[change.app].events = change.events;
+  apps[change.app].bytes = change.bytes;
+  if (!known) reroute();
+  const auto destination = hooks.route(change.app);
+  Slot* slot = destination ? find(*destination) : nullptr;
+  if (slot == nullptr) return;
+  refresh_queue(*slot);
+  if (change.urgent) slot->machine.urge();
+  turn();
+}
+
+void Scheduler::Impl::reconfigure(std::vector<DestinationSpec> destinations) {
+  std::set<std::string> wanted;
+  for (DestinationSpec& spec : destinations) {
+    wanted.insert(spec.name);
+    if (Slot* slot = find(spec.name)) {
+      slot->spec = std::move(spec);
+      slot->removed = false;
+      slot->machine.reconsider(clock.boot_ms());
+    } else {
+      add_slot(std::move(spec));
+    }
+  }
+  std::vector<std::string> gone;
+  for (auto& [name, slot] : slots) {
+    if (wanted.contains(name)) continue;
+    slot->removed = true;
+    leave_flushes(name, std::nullopt);
+    if (!slot->busy) gone.push_back(name);
+  }
+  for (const std::string& name : gone) {
+    give_up(*slots[name]);
+    slots.erase(name);
+  }
+  reroute();
+  reload_owed = link.is_open();
+  if (link.ready()) on_link_ready();
+  turn();
+}
+
+void Scheduler::Impl::on_link_ready() {
+  if (std::exchange(reload_owed, false)) link.send(encode_reload(), false);
+  for (auto& [id, probe] : probes) {
+    if (std::exchange(probe.sent, true)) continue;
+    link.send(encode_probe(id, probe.destination), true);
+  }
+  turn();
+}
+
+void Scheduler::Impl::turn() {
+  // Callbacks of ours may come back here; one more round then does what two nested ones would.
+  turn_again = true;
+  if (turning) return;
+  turning = true;
+  while (std::exchange(turn_again, false) && started && !ended) turn_once();
+  turning = false;
+}
+
+void Scheduler::Impl::turn_once() {
+  const BootMs now = clock.boot_ms();
+  std::optional<BootMs> wake_at;
+  const bool wanted = serve_slots(now, wake_at);
+  serve_link(wanted, now, wake_at);
+  if (wake_at) {
+    wake.start_once(milliseconds(std::max<BootMs>(0, *wake_at - now)));
+  } else {
+    wake.stop();
+  }
+  finish_flushes();
+  tell_busy();
+}
+
+bool Scheduler::Impl::serve_slots(BootMs now, std::optional<BootMs>& wake_at) {
+  bool wanted = false;
+  std::vector<Slot*> due;
+  for (auto& [name, slot] : slots) {
+    if (slot->busy) continue;
+    const Action action = slot->machine.step(now);
+    if (action.kind == Action::Kind::kWait) earlier(wake_at, action.until);
+    if (action.kind == Action::Kind::kLease) due.push_back(slot.get());
+  }
+  for (Slot* slot : due) {
+    if (link.ready()) {
+      request_lease(*slot);
+    } else {
+      wanted = true;
+    }
+  }
+  return wanted;
+}
+
+void Scheduler::Impl::serve_link(bool wanted, BootMs now, std::optional<BootMs>& wake_at) {
+  const bool probing = !probes.empty();
+  if (wanted || (probing && !link.is_open())) {
+    if (link.is_open()) return;
+    if (now < link.earliest()) return earlier(wake_at, link.earliest());
+    if (const auto opened = link.open(); !opened) on_link_end(opened.error().message());
+    return;
+  }
+  const bool soon = wake_at && *wake_at - now <= kLingerMs;
+  if (link.ready() && !anything_out() && !probing && !soon) link.close();
+}
+
+bool Scheduler::Impl::anything_out() const {
+  return std::ranges::any_of(slots, [](const auto& slot) { return slot.second->busy; });
+}
+
+void Scheduler::Impl::tell_busy() {
+  const bool busy = anything_out();
+  if (busy == told_busy) return;
+  told_busy = busy;
+  if (hooks.on_busy) hooks.on_busy(busy);
+}
+
+void Scheduler::Impl::probe(const std::string& destination,
+                            std::function<void(Result<std::string>)> done) {
+  if (find(destination) == nullptr) {
+    return done(fail(ErrorCode::kNotFound, "no destination named " + log::quoted(destination)));
+  }
+  const std::uint64_t id = next_id++;
+  probes[id] = {destination, std::move(done), false};
+  link.forgive();
+  if (link.ready()) on_link_ready();
+  turn();
+}
+
+void Scheduler::Impl::end_probe(std::uint64_t id, Result<std::string> result) {
+  const auto found = probes.find(id);
+  if (found == probes.end()) return;
+  const auto done = std::move(found->second.done);
+  probes.erase(found);
+  done(std::move(result));
+}
+
+Scheduler::Scheduler(loop::Loop& loop,
+                     store::StoreThread& store,
+                     const Clock& clock,
+                     const Options& options,
+                     std::vector<DestinationSpec> destinations,
+                     Hooks hooks)
+    : impl_(std::make_unique<Impl>(
+          loop, store, clock, options, std::move(destinations), std::move(hooks))) {}
+
+Scheduler::~Scheduler() = default;
+
+void Scheduler::start() {
+  TELEMETRYD_CHECK(impl_->loop.on_loop_thread());
+  impl_->start();
+}
+
+void Scheduler::queue_changed(const store::QueueChange& change) {
+  impl_->queue_changed(change);
+}
+
+void Scheduler::flush(std::function<void(Result<void>)> done, milliseconds deadline) {
+  impl_->flush(std::move(done), deadline);
+}
+
+void Scheduler::reconfigure(std::vector<DestinationSpec> destinations) {
+  impl_->reconfigure(std::move(destinations));
+}
+
+void Scheduler::probe(const std::string& destination,
+                      std::function<void(Result<std::string>)> done) {
+  impl_->probe(destination, std::move(done));
+}
+
+void Scheduler::status(std::function<void(std::vector<DestinationStatus>)> done) {
+  impl_->status(std::move(done));
+}
+
+void Scheduler::stop(bool sync, milliseconds deadline, std::function<void()> done) {
+  impl_->stop(sync, deadline, std::move(done));
+}
+
+void Scheduler::Impl::finish_stop(milliseconds grace, std::function<void()> done) {
+  for (auto& [name, slot] : slots) save_state(*slot);
+  ended = true;
+  wake.stop();
+  link.shutdown(std::max(grace, kStopGraceMin), std::move(done));
+}
+
+}  // namespace telemetryd::schedule

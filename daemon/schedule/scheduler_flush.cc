@@ -1,0 +1,153 @@
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "schedule/scheduler_impl.h"
+
+namespace telemetryd::schedule {
+
+using std::chrono::milliseconds;
+
+std::vector<std::string> Scheduler::Impl::all_apps() const {
+  std::vector<std::string> names;
+  for (const auto& [app, queue] : apps) names.push_back(app);
+  return names;
+}
+
+void Scheduler::Impl::flush(std::function<void(Result<void>)> done, milliseconds deadline) {
+  auto flush = std::make_shared<Flush>();
+  flush->done = std::move(done);
+  // A timer must not end inside its own callback: the next turn finishes the flush.
+  flush->deadline =
+      std::make_unique<loop::Timer>(loop, [this, weak = std::weak_ptr<Flush>(flush)] {
+        const auto late = weak.lock();
+        if (!late) return;
+        late->first_error = Error(ErrorCode::kDeadlineExceeded, "not everything was sent in time");
+        late->waiting.clear();
+        late->armed = true;
+        if (const auto posted = loop.post([this, token = std::weak_ptr<bool>(alive)] {
+              if (!token.expired()) turn();
+            });
+            !posted) {
+          log::warn("flush_end_postponed", {{"cause", posted.error().message()}});
+        }
+      });
+  flush->deadline->start_once(deadline);
+  flushes.push_back(flush);
+
+  // Asking the store first means that everything acknowledged before this call is seen, and that an
+  // empty queue starts no forwarder.
+  StoreJob job;
+  job.queues_of = all_apps();
+  const auto posted =
+      run_on_store(store,
+                   loop,
+                   std::move(job),
+                   [this, token = std::weak_ptr<bool>(alive), flush](const StoreAnswer& answer) {
+                     if (token.expired()) return;
+                     take_queues(answer.queues);
+                     arm_flush(*flush);
+                     turn();
+                   });
+  if (!posted) {
+    flush->first_error = posted.error();
+    flush->armed = true;
+    turn();
+  }
+}
+
+void Scheduler::Impl::arm_flush(Flush& flush) {
+  if (flush.armed) return;  // the deadline was quicker
+  flush.armed = true;
+  link.forgive();
+  for (auto& [name, slot] : slots) {
+    const bool queued = std::ranges::any_of(
+        slot->apps, [this](const std::string& app) { return apps[app].events > 0; });
+    if (!queued) continue;
+    slot->machine.flush();
+    flush.waiting.insert(name);
+  }
+}
+
+void Scheduler::Impl::leave_flushes(const std::string& destination,
+                                    const std::optional<Error>& error) {
+  for (const auto& flush : flushes) {
+    if (flush->waiting.erase(destination) == 0 || !error || flush->first_error) continue;
+    flush->first_error = error->with_context(destination);
+  }
+}
+
+void Scheduler::Impl::finish_flushes() {
+  std::vector<std::shared_ptr<Flush>> finished;
+  std::erase_if(flushes, [&](const std::shared_ptr<Flush>& flush) {
+    if (!flush->armed || !flush->waiting.empty()) return false;
+    finished.push_back(flush);
+    return true;
+  });
+  for (const auto& flush : finished) {
+    if (flush->first_error) {
+      flush->done(fail(*flush->first_error));
+    } else {
+      flush->done({});
+    }
+  }
+}
+
+void Scheduler::Impl::status(std::function<void(std::vector<DestinationStatus>)> done) {
+  StoreJob job;
+  job.queues_of = all_apps();
+  const auto report = [this](const std::map<std::string, store::QueueInfo>& queues) {
+    std::vector<DestinationStatus> all;
+    for (const auto& [name, slot] : slots) {
+      if (!slot->removed) all.push_back(status_of(*slot, queues));
+    }
+    return all;
+  };
+  const auto posted = run_on_store(
+      store,
+      loop,
+      std::move(job),
+      [report, done, token = std::weak_ptr<bool>(alive)](const StoreAnswer& answer) {
+        if (!token.expired()) done(report(answer.queues));
+      });
+  // The store is too busy to be asked: what we last knew is better than nothing.
+  if (!posted) done(report(apps));
+}
+
+DestinationStatus Scheduler::Impl::status_of(
+    const Slot& slot, const std::map<std::string, store::QueueInfo>& queues) const {
+  DestinationStatus status;
+  status.name = slot.spec.name;
+  status.kind = slot.spec.kind;
+  status.state = to_string(slot.machine.state());
+  status.apps = slot.apps;
+  std::optional<UnixMs> oldest;
+  for (const std::string& app : slot.apps) {
+    const auto queue = queues.find(app);
+    if (queue == queues.end()) continue;
+    status.queued_events += queue->second.events;
+    status.queued_bytes += queue->second.bytes;
+    if (const auto& at = queue->second.oldest_unix_ms) oldest = std::min(oldest.value_or(*at), *at);
+  }
+  if (oldest) status.oldest_age_s = std::max<std::int64_t>(0, clock.unix_ms() - *oldest) / 1000;
+  if (const auto next = slot.machine.next_attempt()) {
+    status.next_attempt_s = std::max<std::int64_t>(0, *next - clock.boot_ms() + 999) / 1000;
+  }
+  status.attempts = slot.machine.failures();
+  status.last_error = slot.machine.last_error();
+  status.last_success_unix_ms = slot.machine.last_success();
+  return status;
+}
+
+void Scheduler::Impl::stop(bool sync, milliseconds deadline, std::function<void()> done) {
+  if (!sync || !started) return finish_stop(deadline, std::move(done));
+  const BootMs until = clock.boot_ms() + deadline.count();
+  flush(
+      [this, until, done = std::move(done)](const Result<void>& flushed) {
+        if (!flushed) log::info("final_sync_incomplete", {{"cause", flushed.error().message()}});
+        finish_stop(milliseconds(until - clock.boot_ms()), done);
+      },
+      deadline);
+}
+
+}  // namespace telemetryd::schedule

@@ -1,0 +1,249 @@
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "schedule/scheduler_impl.h"
+
+namespace telemetryd::schedule {
+
+namespace {
+
+// A lease must fit into one message with its contexts and names; the row data gets this much.
+constexpr std::uint64_t kLeaseBytesMax = 8u << 20;
+
+}  // namespace
+
+Result<void> check_rejected(const OutLease& lease, std::vector<store::Rejected> rejected) {
+  std::ranges::sort(rejected, [](const store::Rejected& a, const store::Rejected& b) {
+    return std::pair(a.seq, a.first_index) < std::pair(b.seq, b.first_index);
+  });
+  store::Seq seq = 0;
+  std::uint64_t free_from = 0;
+  for (const store::Rejected& one : rejected) {
+    const auto row = lease.rows.find(one.seq);
+    if (row == lease.rows.end()) {
+      return fail(ErrorCode::kInvalidArgument, "forwarder rejected a row that was not leased");
+    }
+    const std::uint64_t first = row->second.first_index;
+    const std::uint64_t end = first + row->second.count;
+    if (one.seq != seq) free_from = first;
+    seq = one.seq;
+    if (one.count == 0 || one.first_index < free_from ||
+        std::uint64_t{one.first_index} + one.count > end) {
+      return fail(ErrorCode::kInvalidArgument, "forwarder rejected events that were not leased");
+    }
+    free_from = std::uint64_t{one.first_index} + one.count;
+  }
+  return {};
+}
+
+Scheduler::Impl::Slot* Scheduler::Impl::find(const std::string& destination) {
+  const auto found = slots.find(destination);
+  return found == slots.end() ? nullptr : found->second.get();
+}
+
+Scheduler::Impl::Slot* Scheduler::Impl::holder_of(std::uint64_t message_id) {
+  for (auto& [name, slot] : slots) {
+    if (slot->out && slot->out->message_id == message_id) return slot.get();
+  }
+  return nullptr;
+}
+
+void Scheduler::Impl::request_lease(Slot& slot) {
+  slot.machine.leasing();
+  slot.busy = true;
+  StoreJob job;
+  job.settle = slot.unsettled;
+  if (!slot.removed && !slot.apps.empty()) {
+    store::LeaseRequest request;
+    request.apps = slot.apps;
+    request.held = hooks.held();
+    request.events_max = options.batch_events_max;
+    request.bytes_max = std::min(options.batch_bytes_max, kLeaseBytesMax);
+    job.lease = std::move(request);
+  }
+  job.queues_of = slot.apps;
+  job.releases = std::exchange(unreleased, {});
+  const auto posted = run_on_store(
+      store,
+      loop,
+      std::move(job),
+      [this, token = std::weak_ptr<bool>(alive), name = slot.spec.name](StoreAnswer answer) {
+        if (!token.expired()) lease_answered(name, std::move(answer));
+      });
+  if (!posted) lease_failed(slot, {false, {}, "store: " + posted.error().message()});
+}
+
+void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer answer) {
+  Slot* slot = find(destination);
+  if (slot == nullptr) return;
+  take_queues(answer.queues);
+  if (!answer.settled) {
+    const ErrorCode code = answer.settled.error().code();
+    // Anything but "not now" will not get better: the rows are queued again and arrive twice.
+    if (code != ErrorCode::kUnavailable && code != ErrorCode::kResourceExhausted) give_up(*slot);
+    lease_failed(*slot, {false, {}, "settling: " + answer.settled.error().message()});
+    return turn();
+  }
+  if (slot->unsettled) {
+    slot->unsettled.reset();
+    const bool recovered = slot->machine.failures() > 0;
+    if (recovered) {
+      log::info("destination_recovered",
+                {{"destination", destination}, {"attempts", slot->machine.attempt()}});
+    }
+    slot->machine.delivered(clock.unix_ms());
+    slot->machine.leasing();
+    if (recovered) save_state(*slot);
+  }
+  if (!answer.lease) {
+    lease_failed(*slot, {false, {}, "leasing: " + answer.lease.error().message()});
+  } else if (answer.lease->id == 0) {
+    slot->machine.drained();
+    slot_free(*slot);
+    if (Slot* still = find(destination); still != nullptr && !still->machine.flushing()) {
+      leave_flushes(destination, std::nullopt);
+    }
+  } else {
+    hand_over(*slot, std::move(*answer.lease));
+  }
+  turn();
+}
+
+void Scheduler::Impl::hand_over(Slot& slot, store::Lease lease) {
+  OutLease out;
+  out.message_id = next_id++;
+  out.store_lease = lease.id;
+  auto handover = std::make_shared<Handover>();
+  handover->destination = slot.spec.name;
+  for (const store::LeasedRow& row : lease.rows) {
+    out.rows[row.meta.seq] = {row.first_index, row.count};
+    handover->machine_ids.emplace(row.meta.app, "");
+  }
+  handover->lease = std::move(lease);
+  handover->ids_missing = handover->machine_ids.size();
+  slot.out = std::move(out);
+
+  std::vector<std::string> asked;
+  for (const auto& [app, id] : handover->machine_ids) asked.push_back(app);
+  for (const std::string& app : asked) {
+    hooks.machine_id(
+        app, [this, token = std::weak_ptr<bool>(alive), handover, app](const std::string& id) {
+          if (token.expired()) return;
+          handover->machine_ids[app] = id;
+          if (--handover->ids_missing == 0) send_lease(handover);
+        });
+  }
+}
+
+void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
+  Slot* slot = find(handover->destination);
+  // The link may have ended meanwhile, and taken the lease with it.
+  if (slot == nullptr || !slot->out || slot->out->store_lease != handover->lease.id) return;
+  if (!link.ready()) {
+    lease_failed(*slot, {false, {}, "forwarder ended"});
+    return turn();
+  }
+  std::vector<OutgoingRow> rows;
+  rows.reserve(handover->lease.rows.size());
+  for (const store::LeasedRow& row : handover->lease.rows) {
+    rows.push_back({&row, handover->machine_ids[row.meta.app]});
+  }
+  log::debug("lease_sent",
+             {{"destination", handover->destination},
+              {"events", handover->lease.events},
+              {"attempt", slot->machine.attempt()}});
+  link.send(encode_lease(
+                slot->out->message_id, handover->destination, slot->machine.attempt(), rows),
+            true);
+}
+
+void Scheduler::Impl::on_outcome(Outcome outcome) {
+  Slot* slot = holder_of(outcome.lease_id);
+  if (slot == nullptr) {
+    log::warn("outcome_ignored", {{"cause", "no such lease is out"}});
+    return;
+  }
+  if (outcome.verdict != Verdict::kDelivered) {
+    const auto wait = std::min<std::uint64_t>(
+        outcome.retry_after_ms, static_cast<std::uint64_t>(kRetryAfterMax.count()));
+    lease_failed(*slot,
+                 {outcome.verdict == Verdict::kHold,
+                  std::chrono::milliseconds(wait),
+                  std::move(outcome.error)});
+    return turn();
+  }
+  if (const auto valid = check_rejected(*slot->out, outcome.rejected); !valid) {
+    lease_failed(*slot, {false, {}, valid.error().message()});
+    return turn();
+  }
+  if (!outcome.rejected.empty()) {
+    log::warn("events_rejected",
+              {{"destination", slot->spec.name},
+               {"ranges", outcome.rejected.size()},
+               {"reason", outcome.rejected.front().reason}});
+  }
+  slot->unsettled =
+      store::Settlement{slot->out->store_lease, slot->spec.name, std::move(outcome.rejected)};
+  slot->out.reset();
+  request_lease(*slot);
+}
+
+void Scheduler::Impl::lease_failed(Slot& slot, const Failure& failure) {
+  const bool news = slot.machine.failures() == 0 || slot.machine.last_error() != failure.error;
+  slot.machine.failed(clock.boot_ms(), failure);
+  if (news) {
+    log::warn(failure.hold ? "destination_held" : "delivery_postponed",
+              {{"destination", slot.spec.name}, {"cause", failure.error}});
+  }
+  if (slot.out) unreleased.push_back(slot.out->store_lease);
+  slot.out.reset();
+  if (slot.removed) give_up(slot);
+  leave_flushes(slot.spec.name, Error(ErrorCode::kUnavailable, slot.machine.last_error()));
+  save_state(slot);
+  slot_free(slot);
+}
+
+void Scheduler::Impl::on_link_end(const std::string& why) {
+  const BootMs now = clock.boot_ms();
+  std::vector<Slot*> hit;
+  for (auto& [name, slot] : slots) {
+    // Those whose lease was out, and those that were due and now must wait as well.
+    const bool waits_for_link =
+        !slot->busy && slot->machine.step(now).kind == Action::Kind::kLease;
+    if (slot->out || waits_for_link) hit.push_back(slot.get());
+  }
+  for (Slot* slot : hit) lease_failed(*slot, {false, {}, why});
+  std::vector<std::uint64_t> asked;
+  for (const auto& [id, probe] : probes) asked.push_back(id);
+  for (const std::uint64_t id : asked) end_probe(id, fail(ErrorCode::kUnavailable, why));
+  turn();
+}
+
+void Scheduler::Impl::give_up(Slot& slot) {
+  if (slot.unsettled) unreleased.push_back(slot.unsettled->lease);
+  slot.unsettled.reset();
+}
+
+void Scheduler::Impl::slot_free(Slot& slot) {
+  slot.busy = false;
+  if (!slot.removed) return;
+  const std::string name = slot.spec.name;
+  slots.erase(name);
+}
+
+void Scheduler::Impl::save_state(Slot& slot) {
+  StoreJob job;
+  job.releases = unreleased;
+  job.save.emplace(slot.spec.name, slot.machine.persisted(clock.boot_ms(), clock.unix_ms()));
+  const auto posted = run_on_store(
+      store, loop, std::move(job), [name = slot.spec.name](const StoreAnswer& answer) {
+        if (answer.saved) return;
+        log::warn("destination_state_not_saved",
+                  {{"destination", name}, {"cause", answer.saved.error().message()}});
+      });
+  // Not taken: the leases come back with the next job, or they would stay out as long as we live.
+  if (posted) unreleased.clear();
+}
+
+}  // namespace telemetryd::schedule

@@ -1,0 +1,47 @@
+#include "schedule/store_job.h"
+
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <utility>
+
+namespace telemetryd::schedule {
+namespace {
+
+// A full post queue means that the loop is behind by tens of thousands of messages. An answer that
+// was lost would strand a destination, so the store thread waits for room; the loop never waits for
+// the store thread while it runs, so this ends.
+void bring_back(loop::Loop& loop, const std::function<void()>& work) {
+  for (;;) {
+    const auto posted = loop.post(work);
+    if (posted || posted.error().code() != ErrorCode::kResourceExhausted) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+StoreAnswer run(store::Store& store, const StoreJob& job) {
+  StoreAnswer answer;
+  for (const store::LeaseId lease : job.releases) store.release(lease);
+  if (job.settle) answer.settled = store.settle(*job.settle);
+  if (job.save) answer.saved = store.save_destination_state(job.save->first, job.save->second);
+  if (job.lease && answer.settled) answer.lease = store.lease(*job.lease);
+  if (job.survey) answer.states = store.destination_states();
+  for (const std::string& app : job.survey ? store.apps() : job.queues_of) {
+    if (const auto queue = store.queue(app)) answer.queues.emplace(app, *queue);
+  }
+  return answer;
+}
+
+}  // namespace
+
+Result<void> run_on_store(store::StoreThread& store,
+                          loop::Loop& loop,
+                          StoreJob job,
+                          std::function<void(StoreAnswer)> done) {
+  return store.post([&loop, job = std::move(job), done = std::move(done)](store::Store& opened) {
+    auto answer = std::make_shared<StoreAnswer>(run(opened, job));
+    bring_back(loop, [answer, done] { done(std::move(*answer)); });
+  });
+}
+
+}  // namespace telemetryd::schedule
