@@ -1,7 +1,8 @@
 // loop/loop.h: libuv behind one door; nobody else includes <uv.h>.
 //
 // Owns:    the uv_loop_t and its wake-up handle.
-// Thread:  the loop thread, but for post(), which any thread may call.
+// Thread:  the loop thread, but for post() and Loop::stop(), which any thread may call. A callback
+//          may destroy the object that calls it.
 // Limits:  Loop::kPostsMax functions waiting in post().
 
 #pragma once
@@ -32,7 +33,8 @@ class Loop {
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
-  // Runs until stop(). Idle means no wake-ups: nothing here uses a periodic timer.
+  // Runs until stop(), and then what was posted before it. Idle means no wake-ups: nothing here
+  // uses a periodic timer.
   void run();
   void stop();
   // Serves what is ready now without waiting; for tests.
@@ -108,10 +110,9 @@ class Listener {
 class Stream {
  public:
   struct Hooks {
-    // The bytes are valid during the call. Must not destroy the stream.
+    // The bytes are valid during the call, also when it destroys the stream.
     std::function<void(std::span<const std::uint8_t>)> on_data;
-    // End of file or error, once; the stream reads no more. Destroying the stream from here is
-    // allowed.
+    // End of file or error, once, after everything the peer sent; the stream reads no more.
     std::function<void()> on_end;
   };
 
@@ -128,7 +129,8 @@ class Stream {
   std::unique_ptr<Impl> impl_;
 };
 
-// A child process that gets `child_fd` as fd 3 and the parent's standard error.
+// A child process that gets `child_fd` as fd 3 and the parent's standard error; its input and
+// output are /dev/null. Destroying it kills a child that still runs and tells nobody.
 class Child {
  public:
   struct Exit {
@@ -150,8 +152,9 @@ class Child {
   std::unique_ptr<Impl> impl_;
 };
 
-// Binds `path` with `mode`, safely: the folder must be ours, a dead socket of ours is replaced, a
-// live one or anything else is an error that says what is there.
+// Binds `path` with `mode`, safely: the folder must be ours or root's and not writable by everybody
+// (unless sticky), a dead socket of ours is replaced, a live one or anything else is an error that
+// says what is there.
 [[nodiscard]] Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog);
 
 // Blocking connect for the few places that are not on the loop, and non-blocking result.
