@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""No acknowledgement leaves the daemon before its events are on stable storage.
+
+strace watches a real daemon while producers hand in events; trace.py judges every ACK that it sent.
+"""
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+
+import rig as rigs
+import trace
+from rig import Broken, Untested
+
+
+def ptrace_refused():
+    probe = subprocess.run(["strace", "-f", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)
+    return probe.stderr.strip() if probe.returncode != 0 else ""
+
+
+def record(rig, quick):
+    """Returns the lines of the trace."""
+    file = rig.folder / "strace.out"
+    rig.write_config()
+    # -s: whole frames; -xx: bytes as hex; -y: paths and sockets beside the descriptors.
+    rig.start_daemon(prefix=("strace", "-f", "-D", "-q", "-y", "-xx", "-s", "100000", "-o", str(file),
+                             "-e", "signal=none", "-e", "trace=" + trace.CALLS), timeout_s=60)
+    singles = 100 if quick else 1000
+    producers = [rigs.Producer(rig, "waits", 1, singles, flush_each=True),
+                 rigs.Producer(rig, "streams", 2, 20 * singles, frame_bytes=2048),
+                 rigs.Producer(rig, "streams", 3, 20 * singles, frame_bytes=512)]
+    for producer in producers:
+        last = producer.finish(240)
+        if last["acknowledged"] != producer.events:
+            raise Broken(f"{producer.name} handed in {producer.events} events and was told {last}")
+    rig.daemon.send_signal(signal.SIGTERM)
+    rig.daemon.wait(60)
+    return file.read_text(errors="replace").splitlines()
+
+
+def main():
+    options = rigs.arguments(argparse.ArgumentParser(description=__doc__))
+    refused = "strace is not installed" if not shutil.which("strace") else ptrace_refused()
+    if refused:
+        print(f"SKIPPED: the trace of acknowledgements needs strace: {refused}")
+        return rigs.SKIPPED
+    summary = {}
+    with rigs.Rig(options.build, telemetryd=options.telemetryd, keep=options.keep, commit_delay_ms=5) as rig:
+
+        def prove():
+            judge = trace.Judge().read(record(rig, options.quick))
+            summary.update(frames=judge.frames, acks=judge.acks, syncs=len(judge.syncs))
+            if judge.problems:
+                raise Broken(f"{len(judge.problems)} of {judge.acks} acknowledgements came too early; " + judge.problems[0])
+            enough = 100 if options.quick else 1000
+            if judge.acks < enough or judge.frames < enough:
+                raise Untested(f"only {judge.frames} frames and {judge.acks} acknowledgements were seen")
+
+        return rigs.finish("ack_trace", summary, prove)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

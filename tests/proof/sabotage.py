@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Every promise that a build breaks on purpose is noticed by a proof.
+
+Builds telemetryd with each switch of daemon/store/sabotage.h and runs the proofs on it until one
+says FAILED because the claim is broken; a proof that could not run does not count. The unbroken
+build must pass the same proofs, otherwise a failure would mean nothing.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+BROKEN = 1
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+
+# The proofs in the order in which they are most likely to notice.
+SWITCHES = {
+    "ACK_BEFORE_COMMIT": ("ack_trace", "power_cut_test", "kill_proof"),
+    "SYNCHRONOUS_OFF": ("ack_trace", "power_cut_test", "kill_proof"),
+    "LEDGER_OFF_BY_ONE": ("kill_proof", "power_cut_test", "ack_trace"),
+    "DROPPED_FRAME": ("kill_proof", "power_cut_test", "ack_trace"),
+    "REUSED_NUMBER": ("kill_proof", "power_cut_test", "ack_trace"),
+}
+
+
+def build(name, folder, jobs):
+    """Only what the proofs run; compiler caches make the five builds cheap."""
+    configure = ["cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
+                 "-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_C_COMPILER=gcc", "-DTELEMETRYD_TESTS=ON",
+                 f"-DTELEMETRYD_SABOTAGE={name}"]
+    if shutil.which("ccache"):
+        configure += ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache", "-DCMAKE_C_COMPILER_LAUNCHER=ccache"]
+    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "--build", folder, "--target", "telemetryd", "power_cut_test", f"-j{jobs}"],
+                   check=True, stdout=subprocess.DEVNULL)
+
+
+def run(proof, main_build, folder, seed, timeout_s=400):
+    """Exit code and last line."""
+    if proof == "power_cut_test":
+        command = [folder / "tests" / "power_cut_test"]
+    else:
+        command = [sys.executable, "-B", HERE / f"{proof}.py", "--build", main_build, "--telemetryd",
+                   folder / "bin" / "telemetryd", "--quick", "--seed", seed]
+    environment = dict(os.environ, TELEMETRYD_TEST_SEED=str(seed))
+    try:
+        result = subprocess.run([str(word) for word in command], text=True, capture_output=True, timeout=timeout_s,
+                                stdin=subprocess.DEVNULL, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        return None, f"not done within {timeout_s} s"
+    lines = result.stdout.strip().splitlines() or [result.stderr.strip()[-200:] or "no output"]
+    return result.returncode, lines[-1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="build/dev", help="folder of the unbroken build")
+    parser.add_argument("--folder", default="build/sabotage", help="the broken builds go below")
+    parser.add_argument("--only", choices=SWITCHES, action="append")
+    parser.add_argument("--all-proofs", action="store_true", help="go on after the first proof that notices")
+    parser.add_argument("--no-control", action="store_true", help="do not run the proofs on the unbroken build")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    main_build = pathlib.Path(options.build).resolve()
+    missed = []
+    if not options.no_control:
+        for proof in ("ack_trace", "power_cut_test", "kill_proof"):
+            code, line = run(proof, main_build, main_build, options.seed)
+            print(f"unbroken: {proof} {'passes' if code == 0 else f'ends with {code}: {line}'}", flush=True)
+            if code != 0:
+                missed.append(f"unbroken build fails {proof}")
+    for name in options.only or SWITCHES:
+        folder = pathlib.Path(options.folder).resolve() / name
+        build(name, folder, options.jobs)
+        caught = []
+        for proof in SWITCHES[name]:
+            code, line = run(proof, main_build, folder, options.seed)
+            if code == BROKEN:
+                caught.append(proof)
+                print(f"{name}: caught by {proof}: {line}", flush=True)
+                if not options.all_proofs:
+                    break
+            else:
+                print(f"{name}: {proof} ends with {code}: {line}", flush=True)
+        if not caught:
+            missed.append(f"{name} was not noticed")
+    print(f"RESULT: {'FAILED ' + '; '.join(missed) if missed else 'ok'}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
