@@ -32,7 +32,7 @@ namespace telemetryd::schedule {
 class ForwarderLink {
  public:
   static constexpr std::chrono::milliseconds kHelloMax{10000};
-  static constexpr std::chrono::milliseconds kAnswerMax{600000};
+  static constexpr std::chrono::milliseconds kAnswerMax{7200000};
 
   struct Options {
     std::filesystem::path socket;      // empty: start `command`

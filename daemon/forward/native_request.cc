@@ -1,0 +1,156 @@
+#include "forward/native_request.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include <google/protobuf/io/coded_stream.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/sha.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "telemetry/v1/native.pb.h"
+
+namespace telemetryd::forward {
+namespace {
+
+using google::protobuf::io::CodedOutputStream;
+
+constexpr char length_delimited(unsigned field) {
+  return static_cast<char>(field << 3 | 2);
+}
+
+constexpr char kGroups = length_delimited(6);     // NativeBatch.groups
+constexpr char kContext = length_delimited(2);    // EventGroup.context
+constexpr char kMachineId = length_delimited(3);  // EventGroup.machine_id
+
+void append_varint(std::string& out, std::size_t value) {
+  std::array<std::uint8_t, 10> digits{};
+  const std::uint8_t* end = CodedOutputStream::WriteVarint64ToArray(value, digits.data());
+  out.append(reinterpret_cast<const char*>(digits.data()),
+             static_cast<std::size_t>(end - digits.data()));
+}
+
+std::size_t field_size(std::string_view content) {
+  return 1 + CodedOutputStream::VarintSize64(content.size()) + content.size();
+}
+
+void append_field(std::string& out, char tag, std::string_view content) {
+  out.push_back(tag);
+  append_varint(out, content.size());
+  out.append(content);
+}
+
+void append_group(std::string& body, const v1::LeasedRow& row) {
+  std::size_t size = row.events().size() + field_size(row.context());
+  if (!row.machine_id().empty()) size += field_size(row.machine_id());
+  body.push_back(kGroups);
+  append_varint(body, size);
+  body.append(row.events());
+  append_field(body, kContext, row.context());
+  if (!row.machine_id().empty()) append_field(body, kMachineId, row.machine_id());
+}
+
+std::string sha256_hex(std::string_view bytes) {
+  std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
+  SHA256(as_bytes(bytes).data(), bytes.size(), digest.data());
+  return to_hex(digest);
+}
+
+}  // namespace
+
+BatchLayout::BatchLayout(const v1::Lease& lease) {
+  groups_.reserve(static_cast<std::size_t>(lease.rows_size()));
+  for (const v1::LeasedRow& row : lease.rows()) {
+    groups_.push_back({events_, {row.seq(), row.first_index()}});
+    events_ += row.count();
+  }
+}
+
+BatchLayout::Place BatchLayout::place(std::uint64_t index) const {
+  TELEMETRYD_CHECK(index < events_);
+  const auto after = std::ranges::upper_bound(groups_, index, {}, &Group::begin);
+  const Group& group = *std::prev(after);
+  return {group.first.seq, group.first.index + static_cast<std::uint32_t>(index - group.begin)};
+}
+
+std::string native_body(const v1::Lease& lease, UnixMs sent_unix_ms, std::string_view sender) {
+  v1::NativeBatch head;
+  head.set_schema(1);
+  head.set_sent_time_unix_nano(static_cast<std::uint64_t>(sent_unix_ms) * 1'000'000);
+  std::uint32_t events = 0;
+  std::size_t bytes = 128;
+  for (const v1::LeasedRow& row : lease.rows()) {
+    events += row.count();
+    bytes += row.events().size() + row.context().size() + row.machine_id().size() + 32;
+  }
+  head.set_batch_size(events);
+  head.set_attempt(lease.attempt());
+  head.set_sender(std::string(sender));
+
+  std::string body;
+  body.reserve(bytes);
+  head.AppendToString(&body);
+  for (const v1::LeasedRow& row : lease.rows()) append_group(body, row);
+  return body;
+}
+
+std::string string_to_sign(const SignedParts& parts) {
+  std::string text = "telemetryd-native-v1\n";
+  for (const std::string_view line : {parts.method, parts.path, parts.timestamp, parts.nonce}) {
+    text.append(line).push_back('\n');
+  }
+  return text + sha256_hex(parts.body);
+}
+
+std::string sign(std::string_view secret, const SignedParts& parts) {
+  const std::string text = string_to_sign(parts);
+  std::array<std::uint8_t, SHA256_DIGEST_LENGTH> mac{};
+  unsigned size = 0;
+  const auto* made = HMAC(EVP_sha256(),
+                          secret.data(),
+                          static_cast<int>(secret.size()),
+                          as_bytes(text).data(),
+                          text.size(),
+                          mac.data(),
+                          &size);
+  TELEMETRYD_CHECK(made != nullptr && size == mac.size());
+  return to_hex(mac);
+}
+
+Result<UrlParts> split_url(std::string_view url) {
+  UrlParts parts;
+  parts.tls = url.starts_with("https://");
+  if (!parts.tls && !url.starts_with("http://")) {
+    return fail(ErrorCode::kInvalidArgument, "url must begin with https:// or http://");
+  }
+  std::string_view rest = url.substr(parts.tls ? 8 : 7);
+  const std::size_t slash = std::min(rest.find('/'), rest.size());
+  std::string_view authority = rest.substr(0, slash);
+  std::string_view path = rest.substr(slash);
+  if (url.find_first_of("?#@ ") != std::string_view::npos || authority.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "url must be scheme, host, port and path, no more");
+  }
+  while (path.ends_with('/')) path.remove_suffix(1);
+  parts.path = path;
+  const bool bracketed = authority.starts_with('[');
+  const std::size_t end = bracketed ? authority.find(']') : authority.find(':');
+  parts.host = authority.substr(bracketed ? 1 : 0,
+                                end == std::string_view::npos ? end : end - (bracketed ? 1 : 0));
+  std::ranges::transform(parts.host, parts.host.begin(), [](unsigned char c) {
+    return static_cast<char>(std::tolower(c));
+  });
+  return parts;
+}
+
+bool is_loopback(std::string_view host) {
+  if (host == "localhost" || host == "::1") return true;
+  // Only a dotted quad: "127.example.org" is somebody else.
+  return host.starts_with("127.") &&
+         host.find_first_not_of("0123456789.") == std::string_view::npos &&
+         std::ranges::count(host, '.') == 3;
+}
+
+}  // namespace telemetryd::forward
