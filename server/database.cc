@@ -122,7 +122,8 @@ bool Statement::column_null(int column) const {
   return sqlite3_column_type(statement_, column) == SQLITE_NULL;
 }
 
-Database::Database(Database&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
+Database::Database(Database&& other) noexcept
+    : database_(std::exchange(other.database_, nullptr)) {}
 
 Database& Database::operator=(Database&& other) noexcept {
   std::swap(database_, other.database_);
@@ -151,8 +152,9 @@ Result<Database> Database::open(const std::filesystem::path& path, Mode mode) {
   sqlite3_db_config(handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
-  TELEMETRYD_TRY(database.execute("PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL; "
-                                  "PRAGMA fullfsync=ON; PRAGMA cache_size=-32768"));
+  TELEMETRYD_TRY(
+      database.execute("PRAGMA foreign_keys=ON; PRAGMA synchronous=FULL; "
+                       "PRAGMA fullfsync=ON; PRAGMA cache_size=-32768"));
   return database;
 }
 
@@ -193,7 +195,17 @@ bool Database::in_transaction() const {
   return sqlite3_get_autocommit(database_) == 0;
 }
 
+std::int64_t Database::pages_written() const {
+  int current = 0;
+  int highest = 0;
+  sqlite3_db_status(database_, SQLITE_DBSTATUS_CACHE_WRITE, &current, &highest, 0);
+  return current;
+}
+
 Result<void> Database::checkpoint() {
+  int current = 0;
+  int highest = 0;
+  sqlite3_db_status(database_, SQLITE_DBSTATUS_CACHE_WRITE, &current, &highest, 1);
   const int code =
       sqlite3_wal_checkpoint_v2(database_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   if (code != SQLITE_OK) return fail(error_of(database_, code));

@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 
@@ -28,6 +29,7 @@ namespace telemetryd::server {
 class Statement {
  public:
   Statement() = default;
+
   Statement(sqlite3* database, sqlite3_stmt* statement)
       : database_(database), statement_(statement) {}
 
@@ -84,6 +86,8 @@ class Database {
   int changes() const;
   // False once an error has rolled the transaction back by itself.
   bool in_transaction() const;
+  // Pages written since the last checkpoint of this connection.
+  std::int64_t pages_written() const;
   // Moves finished pages from the log into the file, as far as readers allow.
   [[nodiscard]] Result<void> checkpoint();
 
@@ -98,7 +102,9 @@ class Transaction {
  public:
   [[nodiscard]] static Result<Transaction> begin(Database& database);
   [[nodiscard]] static Result<Transaction> begin_read(Database& database);
+
   Transaction(Transaction&& other) noexcept : database_(std::exchange(other.database_, nullptr)) {}
+
   Transaction& operator=(Transaction&&) = delete;
   Transaction(const Transaction&) = delete;
   Transaction& operator=(const Transaction&) = delete;

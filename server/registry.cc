@@ -56,9 +56,8 @@ bool name_valid(std::string_view name) {
 
 Result<void> Registry::create_organization(std::string_view name) {
   if (!name_valid(name)) return fail(bad_name(name));
-  TELEMETRYD_ASSIGN(
-      Statement insert,
-      database_.prepare("INSERT INTO organizations (name, created) VALUES (?1, ?2)"));
+  TELEMETRYD_ASSIGN(Statement insert,
+                    database_.prepare("INSERT INTO organizations (name, created) VALUES (?1, ?2)"));
   auto done = insert.bind_text(1, name).bind(2, clock_.unix_ms()).run();
   if (!done) return fail(exists_or(done.error(), "organization " + std::string(name)));
   return {};
@@ -99,8 +98,10 @@ Result<Application> Registry::create_application(std::string_view organization,
   TELEMETRYD_ASSIGN(Statement counters,
                     database_.prepare("INSERT INTO counters (application) VALUES (?1)"));
   TELEMETRYD_TRY(counters.bind(1, id).run());
-  return Application{
-      .id = id, .organization = std::string(organization), .name = std::string(name), .created = now};
+  return Application{.id = id,
+                     .organization = std::string(organization),
+                     .name = std::string(name),
+                     .created = now};
 }
 
 Result<std::vector<Application>> Registry::applications(std::optional<std::string> organization) {
@@ -168,9 +169,9 @@ Result<Token> Registry::find_token(std::int64_t id) {
                     database_.prepare(std::string(kSelectTokens) + "WHERE t.id = ?1"));
   TELEMETRYD_ASSIGN(const bool row, select.bind(1, id).step());
   if (row) return read_token(select);
-  return fail(ErrorCode::kNotFound,
-              "no token " + std::to_string(id) +
-                  "; `telemetry-server token list` shows those there are");
+  return fail(
+      ErrorCode::kNotFound,
+      "no token " + std::to_string(id) + "; `telemetry-server token list` shows those there are");
 }
 
 Result<void> Registry::revoke_token(std::int64_t id) {

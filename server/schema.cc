@@ -119,8 +119,8 @@ Result<std::int64_t> migrate(Database& database) {
   }
   for (std::int64_t version = found + 1; version <= kSchemaVersion; ++version) {
     if (auto applied = apply(database, version); !applied) {
-      return fail(applied.error().with_context("migration to schema version " +
-                                               std::to_string(version)));
+      return fail(
+          applied.error().with_context("migration to schema version " + std::to_string(version)));
     }
   }
   TELEMETRYD_TRY(check_schema(database));

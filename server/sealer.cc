@@ -32,7 +32,7 @@ unsigned char* raw(std::string& text) {
 }
 
 Result<void> check_private(const std::filesystem::path& path) {
-  struct stat status {};
+  struct stat status{};
   if (::stat(path.c_str(), &status) != 0) return fail(error_from_errno(errno, path.native()));
   if ((status.st_mode & 077) != 0) {
     return fail(ErrorCode::kPermissionDenied,
@@ -67,8 +67,9 @@ Result<Sealer> Sealer::open(const std::filesystem::path& database) {
   auto read = read_file(path, 1024);
   if (!read && read.error().code() == ErrorCode::kNotFound) {
     return fail(ErrorCode::kNotFound,
-                path.native() + " is missing; restore it from the backup that holds the database: "
-                                "without it the stored secrets cannot be read");
+                path.native() +
+                    " is missing; restore it from the backup that holds the database: "
+                    "without it the stored secrets cannot be read");
   }
   if (!read) return fail(read.error());
   const Secret text(std::move(*read));
@@ -131,13 +132,10 @@ Result<Secret> Sealer::unseal(std::string_view sealed, const Digest& token_diges
                                    &size,
                                    token_digest.data(),
                                    static_cast<int>(token_digest.size())) == 1;
-  good = good && EVP_DecryptUpdate(context.get(),
-                                   raw(out),
-                                   &size,
-                                   raw(cipher),
-                                   static_cast<int>(cipher.size())) == 1;
   good = good &&
-         EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, raw(tag)) == 1;
+         EVP_DecryptUpdate(
+             context.get(), raw(out), &size, raw(cipher), static_cast<int>(cipher.size())) == 1;
+  good = good && EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, raw(tag)) == 1;
   good = good && EVP_DecryptFinal_ex(context.get(), raw(out) + out.size(), &size) == 1;
   Secret secret(std::move(out));
   if (!good) return fail(damaged);

@@ -27,7 +27,7 @@ Result<StorageLock> StorageLock::try_take(const std::filesystem::path& database,
   const std::string path = database.native() + ".lock";
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return fail(error_from_errno(errno, path));
-  struct flock range {};
+  struct flock range{};
   range.l_type = F_WRLCK;
   range.l_whence = SEEK_SET;
   range.l_start = kind == Kind::kServe ? 0 : 1;

@@ -1,0 +1,114 @@
+#include "server/event_table.h"
+
+#include <algorithm>
+#include <string>
+
+namespace telemetryd::server {
+namespace {
+
+constexpr int kNoncesForgottenMax = 10'000;
+constexpr UnixMs kLastUsedStepMs = 60'000;
+
+}  // namespace
+
+Result<std::unique_ptr<EventTable>> EventTable::open(const std::filesystem::path& path) {
+  TELEMETRYD_ASSIGN(Database database, Database::open(path, Database::Mode::kReadWrite));
+  std::unique_ptr<EventTable> table(new EventTable(std::move(database)));
+  TELEMETRYD_TRY(table->prepare());
+  return table;
+}
+
+Result<void> EventTable::prepare() {
+  TELEMETRYD_ASSIGN(
+      insert_event_,
+      database_.prepare(
+          "INSERT INTO events (application, event_id, machine_id, app, name, kind, time_unix_nano, "
+          "received_unix_ms, batch, payload, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
+          "?10, ?11) ON CONFLICT (application, event_id) DO NOTHING"));
+  TELEMETRYD_ASSIGN(
+      insert_nonce_,
+      database_.prepare("INSERT INTO nonces (token, nonce, expires_unix_s) VALUES (?1, ?2, ?3)"));
+  TELEMETRYD_ASSIGN(delete_nonces_,
+                    database_.prepare("DELETE FROM nonces WHERE (expires_unix_s, token, nonce) IN "
+                                      "(SELECT expires_unix_s, token, nonce FROM nonces WHERE "
+                                      "expires_unix_s < ?1 ORDER BY expires_unix_s LIMIT ?2)"));
+  TELEMETRYD_ASSIGN(
+      count_,
+      database_.prepare("UPDATE counters SET accepted = accepted + ?2, duplicates = duplicates + "
+                        "?3, rejected = rejected + ?4, batches = batches + 1 WHERE application = "
+                        "?1"));
+  // Once a minute is exact enough, and keeps the page out of most commits.
+  TELEMETRYD_ASSIGN(use_token_,
+                    database_.prepare("UPDATE tokens SET last_used = ?2 WHERE id = ?1 AND "
+                                      "(last_used IS NULL OR last_used + ?3 < ?2)"));
+  TELEMETRYD_ASSIGN(touch_,
+                    database_.prepare("INSERT INTO meta (key, value) VALUES ('probed', "
+                                      "CAST(?1 AS BLOB)) ON CONFLICT (key) DO UPDATE SET value = "
+                                      "excluded.value"));
+  TELEMETRYD_ASSIGN(next_row_, database_.prepare("SELECT ifnull(max(id), 0) + 1 FROM events"));
+  return {};
+}
+
+Result<void> EventTable::restore_nonces(NonceMemory& nonces, std::int64_t now_s) {
+  TELEMETRYD_ASSIGN(Statement select,
+                    database_.prepare("SELECT token, nonce, expires_unix_s FROM nonces WHERE "
+                                      "expires_unix_s >= ?1 ORDER BY expires_unix_s"));
+  select.bind(1, now_s);
+  for (;;) {
+    TELEMETRYD_ASSIGN(const bool row, select.step());
+    if (!row) return {};
+    const std::string bytes = select.column_blob(1);
+    Bytes16 nonce{};
+    std::copy_n(bytes.begin(), std::min(bytes.size(), nonce.size()), nonce.begin());
+    nonces.restore(select.column_int(0), nonce, select.column_int(2));
+  }
+}
+
+Result<Stored> EventTable::insert(const Submission& submission) {
+  TELEMETRYD_TRY(insert_nonce_.bind(1, submission.token)
+                     .bind_blob(2, as_text(submission.nonce))
+                     .bind(3, submission.nonce_expires_s)
+                     .run());
+  // A batch is known by its first row, so the number needs no table of its own.
+  TELEMETRYD_TRY(next_row_.step());
+  const std::int64_t batch = next_row_.column_int(0);
+  next_row_.reset();
+  Stored stored;
+  insert_event_.bind(1, submission.application).bind(8, submission.received).bind(9, batch);
+  for (const NewEvent& event : submission.events) {
+    TELEMETRYD_TRY(insert_event_.bind_blob(2, event.id)
+                       .bind_text(3, event.machine_id)
+                       .bind_text(4, event.app)
+                       .bind_text(5, event.name)
+                       .bind(6, event.kind)
+                       .bind(7, event.time_unix_nano)
+                       .bind_blob(10, event.payload)
+                       .bind_blob(11, event.context)
+                       .run());
+    ++(database_.changes() == 1 ? stored.accepted : stored.duplicates);
+  }
+  TELEMETRYD_TRY(count_.bind(1, submission.application)
+                     .bind(2, stored.accepted)
+                     .bind(3, stored.duplicates)
+                     .bind(4, submission.rejected)
+                     .run());
+  TELEMETRYD_TRY(use_token_.bind(1, submission.token)
+                     .bind(2, submission.received)
+                     .bind(3, kLastUsedStepMs)
+                     .run());
+  return stored;
+}
+
+Result<void> EventTable::forget_nonces(std::int64_t now_s) {
+  return delete_nonces_.bind(1, now_s).bind(2, kNoncesForgottenMax).run();
+}
+
+Result<void> EventTable::touch(UnixMs now) {
+  return touch_.bind(1, now).run();
+}
+
+Result<void> EventTable::checkpoint() {
+  return database_.checkpoint();
+}
+
+}  // namespace telemetryd::server

@@ -1,0 +1,49 @@
+// server/native_endpoint.h: POST /v1/native/{org}/{app}, as docs/formats/native.md has it.
+//
+// The checks run in the order of its table: limits before authentication, authentication before
+// anything of the body is believed. Errors say what was wrong with the request and nothing about
+// what is stored here.
+//
+// Thread:  any.
+// Limits:  kBodyBytesMax; those of batch.h and nonce_memory.h.
+
+#pragma once
+
+#include "base/clock.h"
+#include "server/endpoint.h"
+#include "server/event_store.h"
+#include "server/nonce_memory.h"
+
+namespace telemetryd::server {
+
+inline constexpr std::uint64_t kBodyBytesMax = 8u << 20;
+inline constexpr std::int64_t kTimestampWindowS = 600;
+
+class NativeEndpoint final : public Endpoint {
+ public:
+  NativeEndpoint(CredentialStore& credentials,
+                 EventStore& events,
+                 NonceMemory& nonces,
+                 const Clock& clock)
+      : credentials_(credentials), events_(events), nonces_(nonces), clock_(clock) {}
+
+  bool owns(std::string_view path) const override;
+
+  std::string_view methods() const override { return "POST"; }
+
+  Admission begin(const RequestHead& head) override;
+
+ private:
+  CredentialStore& credentials_;
+  EventStore& events_;
+  NonceMemory& nonces_;
+  const Clock& clock_;
+};
+
+// The string that X-Signature signs.
+std::string native_string_to_sign(std::string_view path,
+                                  std::string_view timestamp,
+                                  std::string_view nonce,
+                                  std::string_view body);
+
+}  // namespace telemetryd::server
