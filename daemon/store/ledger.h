@@ -45,6 +45,7 @@ inline constexpr std::string_view kNone = "";
 inline constexpr std::string_view kQuota = "quota";          // evicted
 inline constexpr std::string_view kAge = "age";              // expired
 inline constexpr std::string_view kWithdrawn = "withdrawn";  // erased: consent taken back
+inline constexpr std::string_view kDamage = "damage";        // lost: stored bytes were wrong
 }  // namespace reason
 
 // One app's accounts: (account, reason) to value. Absent means 0.

@@ -1,0 +1,116 @@
+#include "store/books.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace telemetryd::store {
+
+void Moves::add(AppId app,
+                std::string_view account_name,
+                std::string_view reason_name,
+                std::int64_t amount) {
+  if (amount == 0) return;
+  sums_[{app, std::string(account_name), std::string(reason_name)}] += amount;
+}
+
+Result<void> Books::load(Database& db) {
+  TELEMETRYD_ASSIGN(insert_app_, db.prepare("INSERT INTO apps(id, name) VALUES(?, ?)"));
+  TELEMETRYD_ASSIGN(add_,
+                    db.prepare("INSERT INTO ledger(app, account, reason, value) VALUES(?, ?, ?, ?) "
+                               "ON CONFLICT DO UPDATE SET value = value + excluded.value"));
+  TELEMETRYD_ASSIGN(Statement apps, db.prepare("SELECT id, name FROM apps"));
+  NewApps known;
+  for (Rows rows = apps.query();;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) break;
+    known.emplace_back(rows.integer(0), rows.text(1));
+  }
+  apply(known);
+  TELEMETRYD_ASSIGN(Statement ledger, db.prepare("SELECT app, account, reason, value FROM ledger"));
+  for (Rows rows = ledger.query();;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) break;
+    if (!names_.contains(rows.integer(0))) {
+      return fail(ErrorCode::kDataLoss, "the ledger names an app that is not there");
+    }
+    accounts_[rows.integer(0)].add(rows.bytes(1), rows.bytes(2), rows.integer(3));
+    note_totals(rows.bytes(1), rows.integer(3));
+  }
+  return {};
+}
+
+std::optional<AppId> Books::find(std::string_view app) const {
+  const auto found = ids_.find(app);
+  if (found == ids_.end()) return std::nullopt;
+  return found->second;
+}
+
+const std::string& Books::name(AppId app) const {
+  static const std::string unknown;
+  const auto found = names_.find(app);
+  return found == names_.end() ? unknown : found->second;
+}
+
+std::optional<AppId> Books::find_or_add(std::string_view app, NewApps& added) const {
+  if (const auto known = find(app)) return known;
+  for (const auto& [id, name] : added) {
+    if (name == app) return id;
+  }
+  if (names_.size() + added.size() >= kAppsMax) return std::nullopt;
+  const AppId last = names_.empty() ? 0 : names_.rbegin()->first;
+  const AppId id = last + 1 + static_cast<AppId>(added.size());
+  added.emplace_back(id, std::string(app));
+  return id;
+}
+
+Result<void> Books::write(const NewApps& apps) {
+  for (const auto& [id, name] : apps) {
+    TELEMETRYD_TRY(insert_app_.run(id, std::string_view(name)));
+  }
+  return {};
+}
+
+Result<void> Books::write(const Moves& moves) {
+  for (const auto& [key, amount] : moves.all()) {
+    const auto& [app, account_name, reason_name] = key;
+    TELEMETRYD_TRY(
+        add_.run(app, std::string_view(account_name), std::string_view(reason_name), amount));
+  }
+  return {};
+}
+
+void Books::apply(const NewApps& apps) {
+  for (const auto& [id, name] : apps) {
+    ids_.emplace(name, id);
+    names_.emplace(id, name);
+    accounts_.try_emplace(id);
+  }
+}
+
+void Books::apply(const Moves& moves) {
+  for (const auto& [key, amount] : moves.all()) {
+    const auto& [app, account_name, reason_name] = key;
+    accounts_[app].add(account_name, reason_name, amount);
+    note_totals(account_name, amount);
+  }
+}
+
+void Books::note_totals(std::string_view account_name, std::int64_t amount) {
+  if (account_name == account::kAccepted) {
+    accepted_total_ += amount;
+    return;
+  }
+  // Parked events may be sent again, so only the places without a way back count as removed.
+  const bool removed = account_name != account::kQueued && account_name != account::kParked &&
+                       std::ranges::find(account::kPlaces, account_name) != account::kPlaces.end();
+  if (removed) removed_total_ += amount;
+}
+
+const Accounts& Books::accounts(AppId app) const {
+  const auto found = accounts_.find(app);
+  TELEMETRYD_CHECK(found != accounts_.end());
+  return found->second;
+}
+
+}  // namespace telemetryd::store

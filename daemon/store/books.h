@@ -1,0 +1,90 @@
+// store/books.h: the ledger and the apps as the database has them, held in memory.
+//
+// A transaction collects its moves first, writes them, and applies them here only after the commit:
+// a rollback needs no undoing.
+//
+// Thread:  store thread.
+// Limits:  kAppsMax apps.
+
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "store/database.h"
+#include "store/ledger.h"
+
+namespace telemetryd::store {
+
+using AppId = std::int64_t;
+
+inline constexpr std::size_t kAppsMax = 4096;
+
+// What a transaction adds to the ledger.
+class Moves {
+ public:
+  void add(AppId app,
+           std::string_view account_name,
+           std::string_view reason_name,
+           std::int64_t amount);
+
+  using Map = std::map<std::tuple<AppId, std::string, std::string>, std::int64_t>;
+
+  const Map& all() const { return sums_; }
+
+  bool empty() const { return sums_.empty(); }
+
+ private:
+  Map sums_;
+};
+
+// Apps that a transaction adds.
+using NewApps = std::vector<std::pair<AppId, std::string>>;
+
+class Books {
+ public:
+  [[nodiscard]] Result<void> load(Database& db);
+
+  std::optional<AppId> find(std::string_view app) const;
+  const std::string& name(AppId app) const;
+  // The app's ID, a new one noted in `added`; nothing when there are too many apps.
+  std::optional<AppId> find_or_add(std::string_view app, NewApps& added) const;
+
+  // Both inside the caller's transaction.
+  [[nodiscard]] Result<void> write(const NewApps& apps);
+  [[nodiscard]] Result<void> write(const Moves& moves);
+
+  void apply(const NewApps& apps);
+  void apply(const Moves& moves);
+
+  const Accounts& accounts(AppId app) const;
+
+  const std::map<AppId, Accounts>& all() const { return accounts_; }
+
+  const std::map<std::string, AppId, std::less<>>& apps() const { return ids_; }
+
+  // Totals over all apps that only ever grow: what the witness remembers.
+  std::int64_t accepted_total() const { return accepted_total_; }
+
+  std::int64_t removed_total() const { return removed_total_; }
+
+ private:
+  void note_totals(std::string_view account_name, std::int64_t amount);
+
+  std::map<std::string, AppId, std::less<>> ids_;
+  std::map<AppId, std::string> names_;
+  std::map<AppId, Accounts> accounts_;
+  std::int64_t accepted_total_ = 0;
+  std::int64_t removed_total_ = 0;
+  Statement insert_app_;
+  Statement add_;
+};
+
+}  // namespace telemetryd::store

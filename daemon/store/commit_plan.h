@@ -1,0 +1,48 @@
+// store/commit_plan.h: what a group of frames comes to, before anything is written.
+//
+// Planning reads and decides; writing follows the plan to the letter and may be repeated after a
+// rollback; only the commit makes the plan true in memory.
+//
+// Thread:  store thread. Points into the group it was made from.
+
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "store/books.h"
+#include "store/client_cache.h"
+#include "store/store.h"
+
+namespace telemetryd::store {
+
+// One row to be: consecutive frames of one client with equal class and urgency.
+struct PlannedRow {
+  AppId app = 0;
+  std::vector<const Append*> frames;
+  std::uint64_t bytes = 0;
+  event::BatchSummary summary;
+};
+
+struct PlannedClient {
+  std::uint64_t high_water = 0;
+  bool moved = false;
+  // Index of the row that still takes frames; none: -1.
+  std::ptrdiff_t open_row = -1;
+};
+
+struct CommitPlan {
+  std::vector<Answer> answers;
+  std::vector<PlannedRow> rows;
+  std::unordered_map<ClientKey, PlannedClient, ClientKeyHash> clients;
+  NewApps new_apps;
+  Moves moves;
+  std::uint64_t bytes = 0;  // of all rows
+
+  bool writes_nothing() const { return rows.empty() && moves.empty() && !any_client_moved; }
+
+  bool any_client_moved = false;
+};
+
+}  // namespace telemetryd::store

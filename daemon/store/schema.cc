@@ -1,0 +1,51 @@
+#include "store/schema.h"
+
+#include <string>
+
+#include "base/bytes.h"
+
+namespace telemetryd::store {
+namespace {
+
+// The partial index is there for eviction, which asks for the oldest row of a class. Rows of the
+// normal class are not in it, so that the usual insert does not pay for it.
+constexpr const char* kTables = R"sql(
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE epochs(number INTEGER PRIMARY KEY, random BLOB, started_unix_ms INTEGER, boot_id TEXT);
+CREATE TABLE apps(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
+CREATE TABLE events(seq INTEGER PRIMARY KEY, uid INTEGER, app INTEGER, class INTEGER,
+  urgency INTEGER, epoch INTEGER, accepted_boot_ms INTEGER, accepted_unix_ms INTEGER,
+  id_ms_min INTEGER, id_ms_max INTEGER, count INTEGER, crc INTEGER, context BLOB, blob BLOB);
+CREATE INDEX events_by_class ON events(class, seq) WHERE class <> 0;
+CREATE TABLE delivery(seq INTEGER PRIMARY KEY, next_index INTEGER NOT NULL);
+CREATE TABLE dead(id INTEGER PRIMARY KEY, seq INTEGER, event_index INTEGER, uid INTEGER,
+  app INTEGER, destination TEXT, parked_unix_ms INTEGER, reason TEXT, context BLOB, blob BLOB);
+CREATE TABLE clients(uid INTEGER, instance BLOB, high_water INTEGER, reported BLOB,
+  seen_unix_ms INTEGER, PRIMARY KEY(uid, instance)) WITHOUT ROWID;
+CREATE TABLE ledger(app INTEGER, account TEXT, reason TEXT, value INTEGER,
+  PRIMARY KEY(app, account, reason)) WITHOUT ROWID;
+CREATE TABLE destinations(name TEXT PRIMARY KEY, state BLOB) WITHOUT ROWID;
+CREATE TABLE consent(uid INTEGER, app TEXT, state TEXT, decided_unix_ms INTEGER,
+  PRIMARY KEY(uid, app)) WITHOUT ROWID;
+CREATE TABLE identity(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+)sql";
+
+Result<void> fill_schema(Database& db, const Clock& clock) {
+  TELEMETRYD_TRY(db.exec(kTables));
+  TELEMETRYD_ASSIGN(Statement insert, db.prepare("INSERT INTO meta(key, value) VALUES(?, ?)"));
+  const Bytes16 uuid = random_bytes16();
+  TELEMETRYD_TRY(insert.run(std::string_view("store_uuid"), Blob{as_text(uuid)}));
+  TELEMETRYD_TRY(insert.run(std::string_view("created_unix_ms"), clock.unix_ms()));
+  const std::string version = "PRAGMA user_version=" + std::to_string(kUserVersion);
+  return db.exec(version.c_str());
+}
+
+}  // namespace
+
+Result<void> create_schema(Database& db, const Clock& clock) {
+  TELEMETRYD_TRY(db.exec("BEGIN IMMEDIATE"));
+  TELEMETRYD_TRY(fill_schema(db, clock));
+  return db.exec("COMMIT");
+}
+
+}  // namespace telemetryd::store

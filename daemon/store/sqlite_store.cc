@@ -1,0 +1,323 @@
+#include "store/sqlite_store.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "store/schema.h"
+
+namespace telemetryd::store {
+namespace {
+
+constexpr unsigned kSeqCounterBits = 40;
+constexpr BootMs kWitnessIntervalMs = 1000;
+constexpr UnixMs kClientKeepMs = 30ll * 24 * 3600 * 1000;
+constexpr std::uint64_t kEpochsKept = 1000;
+
+std::string boot_id() {
+  auto text = read_file("/proc/sys/kernel/random/boot_id", 64);
+  if (!text) return {};
+  while (text->ends_with('\n')) text->pop_back();
+  return *text;
+}
+
+Bytes16 bytes16_of(std::string_view bytes) {
+  Bytes16 result{};
+  if (bytes.size() == result.size()) std::ranges::copy(as_bytes(bytes), result.begin());
+  return result;
+}
+
+}  // namespace
+
+SqliteStore::SqliteStore(
+    Options options, const Clock& clock, StateLock lock, StateFiles files, Database db)
+    : options_(std::move(options)),
+      clock_(clock),
+      lock_(std::move(lock)),
+      files_(std::move(files)),
+      db_(std::move(db)),
+      quota_(split_quota(options_)) {}
+
+Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, const Clock& clock) {
+  TELEMETRYD_ASSIGN(StateLock lock, StateLock::take(options.state_dir));
+  StateFiles files = StateFiles::in(options.state_dir);
+  TELEMETRYD_TRY(check_and_create(files, options.state_dir));
+  TELEMETRYD_ASSIGN(Database db, open_database(options, files, clock));
+  std::unique_ptr<SqliteStore> store(
+      new SqliteStore(options, clock, std::move(lock), std::move(files), std::move(db)));
+  TELEMETRYD_TRY(store->start());
+  return store;
+}
+
+Result<void> SqliteStore::start() {
+  sqlite3_wal_hook(db_.handle(), &SqliteStore::on_wal, this);
+  TELEMETRYD_TRY(prepare_statements());
+  TELEMETRYD_TRY(books_.load(db_));
+  TELEMETRYD_TRY(load_partial_rows());
+  TELEMETRYD_ASSIGN(const std::string uuid,
+                    db_.ask("SELECT value FROM meta WHERE key='store_uuid'"));
+  if (uuid.size() != store_uuid_.size()) {
+    return fail(ErrorCode::kDataLoss, "the database has lost its UUID");
+  }
+  store_uuid_ = bytes16_of(uuid);
+  TELEMETRYD_ASSIGN(const std::optional<Witness> witness, read_witness());
+  TELEMETRYD_TRY(start_epoch(witness));
+  // SQLite ignores a failing sync of the folder, so it is done once more, with a look at the
+  // result.
+  TELEMETRYD_TRY(sync_directory(options_.state_dir));
+  TELEMETRYD_TRY(load_erasures());
+  return finish_erasures();
+}
+
+Result<void> SqliteStore::prepare_statements() {
+  const auto prepare = [this](Statement& statement, const char* sql) -> Result<void> {
+    TELEMETRYD_ASSIGN(statement, db_.prepare(sql));
+    return {};
+  };
+  TELEMETRYD_TRY(prepare(sql_.begin, "BEGIN IMMEDIATE"));
+  TELEMETRYD_TRY(prepare(sql_.commit, "COMMIT"));
+  TELEMETRYD_TRY(prepare(sql_.insert_row,
+                         "INSERT INTO events(seq, uid, app, class, urgency, epoch, "
+                         "accepted_boot_ms, accepted_unix_ms, id_ms_min, id_ms_max, count, crc, "
+                         "context, blob) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+  TELEMETRYD_TRY(prepare(sql_.load_row,
+                         "SELECT uid, app, class, urgency, accepted_boot_ms, accepted_unix_ms, "
+                         "count, crc, context, blob FROM events WHERE seq=?"));
+  TELEMETRYD_TRY(prepare(sql_.delete_row, "DELETE FROM events WHERE seq=?"));
+  TELEMETRYD_TRY(prepare(sql_.scan_rows,
+                         "SELECT seq, uid, app, count, length(blob), class, accepted_unix_ms "
+                         "FROM events WHERE seq>=? ORDER BY seq"));
+  TELEMETRYD_TRY(prepare(sql_.find_client,
+                         "SELECT high_water, reported FROM clients WHERE uid=? AND instance=?"));
+  TELEMETRYD_TRY(prepare(sql_.put_client,
+                         "INSERT INTO clients(uid, instance, high_water, seen_unix_ms) "
+                         "VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET "
+                         "high_water=excluded.high_water, seen_unix_ms=excluded.seen_unix_ms"));
+  TELEMETRYD_TRY(prepare(sql_.drop_client, "DELETE FROM clients WHERE uid=? AND instance=?"));
+  TELEMETRYD_TRY(prepare(sql_.put_next_index,
+                         "INSERT INTO delivery(seq, next_index) VALUES(?,?) "
+                         "ON CONFLICT DO UPDATE SET next_index=excluded.next_index"));
+  TELEMETRYD_TRY(prepare(sql_.delete_next_index, "DELETE FROM delivery WHERE seq=?"));
+  return prepare(sql_.insert_dead,
+                 "INSERT INTO dead(seq, event_index, uid, app, destination, parked_unix_ms, "
+                 "reason, context, blob) VALUES(?,?,?,?,?,?,?,?,?)");
+}
+
+Result<void> SqliteStore::load_partial_rows() {
+  TELEMETRYD_ASSIGN(Statement select, db_.prepare("SELECT seq, next_index FROM delivery"));
+  for (Rows rows = select.query();;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) return {};
+    next_indexes_[static_cast<Seq>(rows.integer(0))] = static_cast<std::uint32_t>(rows.integer(1));
+  }
+}
+
+Result<std::optional<Witness>> SqliteStore::read_witness() {
+  TELEMETRYD_ASSIGN(VfsFile file, VfsFile::open(files_.witness.native(), options_.vfs));
+  witness_file_ = std::move(file);
+  TELEMETRYD_ASSIGN(const std::string bytes, witness_file_->read(0, kWitnessBytes));
+  const std::optional<Witness> witness = decode_witness(bytes);
+  TELEMETRYD_ASSIGN(Statement select,
+                    db_.prepare("SELECT number, random FROM epochs ORDER BY number DESC LIMIT 1"));
+  Rows rows = select.query();
+  TELEMETRYD_ASSIGN(const bool found, rows.next());
+  if (found) {
+    epoch_ = static_cast<std::uint64_t>(rows.integer(0));
+    epoch_random_ = bytes16_of(rows.bytes(1));
+  }
+  if (!witness) return witness;
+  const Remembered database{store_uuid_,
+                            epoch_,
+                            epoch_random_,
+                            static_cast<std::uint64_t>(books_.accepted_total()),
+                            static_cast<std::uint64_t>(books_.removed_total())};
+  loss_ = compare(*witness, database);
+  if (loss_) log::error("store_loss_detected", {{"loss", *loss_}});
+  return witness;
+}
+
+Result<void> SqliteStore::start_epoch(std::optional<Witness> witness) {
+  // Numbers that a lost database may have given out stay used.
+  if (witness && witness->store_uuid == store_uuid_) epoch_ = std::max(epoch_, witness->epoch);
+  ++epoch_;
+  epoch_random_ = random_bytes16();
+  next_seq_ = (epoch_ << kSeqCounterBits) + 1;
+  TELEMETRYD_ASSIGN(Statement insert,
+                    db_.prepare("INSERT INTO epochs(number, random, started_unix_ms, boot_id) "
+                                "VALUES(?,?,?,?)"));
+  TELEMETRYD_ASSIGN(Statement prune, db_.prepare("DELETE FROM epochs WHERE number <= ?"));
+  TELEMETRYD_ASSIGN(Statement expire, db_.prepare("DELETE FROM clients WHERE seen_unix_ms < ?"));
+  const std::string boot = boot_id();
+  const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
+  const auto written = transact([&]() -> Result<void> {
+    TELEMETRYD_TRY(expire.run(clock_.unix_ms() - kClientKeepMs));
+    TELEMETRYD_TRY(prune.run(oldest));
+    return insert.run(
+        epoch_, Blob{as_text(epoch_random_)}, clock_.unix_ms(), std::string_view(boot));
+  });
+  TELEMETRYD_TRY(written);
+  return write_witness(false, false);
+}
+
+Result<void> SqliteStore::usable() const {
+  if (closed_) return fail(ErrorCode::kFailedPrecondition, "the store is closed");
+  if (outcome_unknown_) {
+    return fail(ErrorCode::kUnknownOutcome, "an earlier commit failed; the store must be reopened");
+  }
+  return {};
+}
+
+Result<void> SqliteStore::transact(const std::function<Result<void>()>& write) {
+  TELEMETRYD_TRY(usable());
+  TELEMETRYD_TRY(sql_.begin.run());
+  if (auto written = write(); !written) {
+    roll_back();
+    return written;
+  }
+  return commit_transaction();
+}
+
+Result<void> SqliteStore::commit_transaction() {
+  const std::uint64_t wal_before = wal_bytes_;
+  // Not the Clock: this measures the disk, and decides nothing but when to checkpoint.
+  const auto begin = std::chrono::steady_clock::now();
+  auto committed = sql_.commit.run();
+  if (!committed) {
+    if (committed.error().code() == ErrorCode::kResourceExhausted) {
+      // No space for the WAL: the write failed before the sync, so no commit record is on disk.
+      roll_back();
+      return fail(ErrorCode::kUnavailable, "the disk is full: " + committed.error().message());
+    }
+    outcome_unknown_ = true;
+    return fail(ErrorCode::kUnknownOutcome, committed.error().message());
+  }
+  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+  const bool small = wal_bytes_ < wal_before + (64u << 10);
+  if (small) flush_us_ = flush_us_ == 0 ? took.count() : 0.9 * flush_us_ + 0.1 * took.count();
+  witness_stale_ = true;
+  return {};
+}
+
+void SqliteStore::roll_back() {
+  if (!db_.in_transaction()) return;
+  if (auto done = db_.exec("ROLLBACK"); !done) {
+    log::error("rollback_failed", {{"cause", done.error().message()}});
+    outcome_unknown_ = true;
+  }
+}
+
+int SqliteStore::on_wal(void* self, sqlite3* /*db*/, const char* /*name*/, int pages) {
+  static_cast<SqliteStore*>(self)->wal_bytes_ =
+      static_cast<std::uint64_t>(pages) * kWalFrameBytes + kWalHeaderBytes;
+  return SQLITE_OK;
+}
+
+std::uint64_t SqliteStore::checkpoint_threshold() const {
+  // A checkpoint costs two flushes and its pages' writes, so slow disks make fewer of them.
+  std::uint64_t bytes = 4ull << 20;
+  if (flush_us_ >= 500) bytes = 16ull << 20;
+  if (flush_us_ >= 5000) bytes = 32ull << 20;
+  return std::min(bytes, quota_.wal_bytes);
+}
+
+Result<void> SqliteStore::checkpoint() {
+  int pages = 0;
+  int done = 0;
+  const int code =
+      sqlite3_wal_checkpoint_v2(db_.handle(), "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
+  if (code != SQLITE_OK) {
+    return fail(error_from_sqlite(code, db_.handle(), "checkpointing"));
+  }
+  if (pages == done) wal_bytes_ = 0;
+  return write_witness(true, false);
+}
+
+Result<void> SqliteStore::checkpoint_if_above(std::uint64_t wal_bytes) {
+  if (wal_bytes_ <= wal_bytes) return {};
+  auto done = checkpoint();
+  if (done) return {};
+  // The WAL still has everything, so this is not a loss; but it may not grow for ever.
+  if (wal_bytes_ <= 2 * quota_.wal_bytes) {
+    log::error("checkpoint_failed", {{"cause", done.error().message()}, {"wal_bytes", wal_bytes_}});
+    return {};
+  }
+  return fail(ErrorCode::kUnavailable, done.error().message());
+}
+
+Result<void> SqliteStore::write_witness(bool sync, bool clean) {
+  const Witness witness{store_uuid_,
+                        epoch_,
+                        epoch_random_,
+                        next_seq_ - 1,
+                        static_cast<std::uint64_t>(books_.accepted_total()),
+                        static_cast<std::uint64_t>(books_.removed_total()),
+                        clean};
+  TELEMETRYD_TRY(witness_file_->write(0, encode_witness(witness)));
+  if (sync) TELEMETRYD_TRY(witness_file_->sync());
+  witness_stale_ = false;
+  witness_boot_ms_ = clock_.boot_ms();
+  return {};
+}
+
+Result<void> SqliteStore::write_due_witness() {
+  if (!witness_stale_ || clock_.boot_ms() - witness_boot_ms_ < kWitnessIntervalMs) return {};
+  if (auto written = write_witness(false, false); !written) {
+    // It only narrows what a later damage report can say.
+    log::warn("witness_write_failed", {{"cause", written.error().message()}});
+    witness_boot_ms_ = clock_.boot_ms();
+  }
+  return {};
+}
+
+Result<void> SqliteStore::idle() {
+  TELEMETRYD_TRY(usable());
+  TELEMETRYD_TRY(scrub());
+  TELEMETRYD_TRY(checkpoint_if_above(checkpoint_threshold() / 2));
+  return write_due_witness();
+}
+
+Result<void> SqliteStore::close() {
+  TELEMETRYD_TRY(usable());
+  if (scrub_due_) TELEMETRYD_TRY(scrub_now());
+  TELEMETRYD_TRY(checkpoint());
+  TELEMETRYD_TRY(write_witness(true, true));
+  closed_ = true;
+  witness_file_.reset();
+  sql_ = Statements();
+  books_ = Books();
+  db_ = Database();
+  return {};
+}
+
+Result<Info> SqliteStore::info() {
+  TELEMETRYD_TRY(usable());
+  TELEMETRYD_ASSIGN(const std::int64_t pages, db_.ask_integer("PRAGMA page_count"));
+  Info info;
+  std::error_code absent;
+  const std::uintmax_t wal = std::filesystem::file_size(files_.wal, absent);
+  info.bytes = static_cast<std::uint64_t>(pages) * kPageBytes + (absent ? 0 : wal) + kWitnessBytes;
+  info.bytes_max = options_.bytes_max;
+  info.sqlite_version = sqlite3_libversion();
+  info.epoch = epoch_;
+  info.store_uuid = uuid_text(store_uuid_);
+  info.loss = loss_;
+  return info;
+}
+
+void SqliteStore::observe_queue(QueueObserver observer,
+                                std::uint64_t events_step,
+                                std::uint64_t bytes_step) {
+  observer_ = std::move(observer);
+  events_step_ = events_step;
+  bytes_step_ = bytes_step;
+}
+
+Result<std::unique_ptr<Store>> open_sqlite_store(const Options& options, const Clock& clock) {
+  auto store = SqliteStore::open(options, clock);
+  if (!store) return fail(store.error().with_context("opening the store"));
+  return std::unique_ptr<Store>(std::move(*store));
+}
+
+}  // namespace telemetryd::store

@@ -1,0 +1,253 @@
+// store/sqlite_store.h: the Store on SQLite.
+//
+// One class over several sources, one per verb: commit, lease, settle, erase, evict, admin, check.
+// Every change of rows is a transaction of one shape: plan, write, commit, then change what is in
+// memory.
+//
+// Owns:    the connection, the lock, the leases.
+// Thread:  store thread.
+// Fails:   as Store; after kUnknownOutcome every call returns it.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "store/books.h"
+#include "store/client_cache.h"
+#include "store/commit_plan.h"
+#include "store/database.h"
+#include "store/open_database.h"
+#include "store/state_files.h"
+#include "store/store.h"
+#include "store/vfs_file.h"
+#include "store/witness.h"
+
+namespace telemetryd::store {
+
+class SqliteStore final : public Store {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<SqliteStore>> open(const Options& options,
+                                                                 const Clock& clock);
+
+  Result<std::vector<Answer>> commit(std::span<const Append> group) override;
+  Result<std::optional<std::uint64_t>> high_water(const ClientKey& client) override;
+  Result<void> forget(const ClientKey& client) override;
+  Result<void> report(const ClientInfo& client,
+                      const std::map<std::string, std::uint64_t>& losses_by_reason) override;
+  Result<Lease> lease(const LeaseRequest& request) override;
+  Result<void> settle(const Settlement& settlement) override;
+  void release(LeaseId lease) override;
+  Result<Ledger> ledger() override;
+  Result<LedgerCheck> check_ledger() override;
+  std::vector<std::string> apps() override;
+  Result<QueueInfo> queue(const std::string& app) override;
+  Result<std::vector<ListedEvent>> list(const EventQuery& query) override;
+  Result<std::map<std::string, std::string>> destination_states() override;
+  Result<void> save_destination_state(const std::string& name, const std::string& state) override;
+  Result<std::vector<ConsentRecord>> consents() override;
+  Result<void> set_consent(const ConsentRecord& record) override;
+  Result<std::uint64_t> erase(std::uint32_t uid, const std::string& app) override;
+  Result<std::optional<std::string>> identity(const std::string& key) override;
+  Result<void> set_identity(const std::string& key, const std::string& value) override;
+  Result<Info> info() override;
+  Result<void> idle() override;
+  Result<void> close() override;
+  void observe_queue(QueueObserver observer,
+                     std::uint64_t events_step,
+                     std::uint64_t bytes_step) override;
+
+ private:
+  // A stored row as far as its columns tell; `context` and `blob` only where asked for.
+  struct StoredRow {
+    Seq seq = 0;
+    std::uint32_t uid = 0;
+    AppId app = 0;
+    event::Class persistence_class{};
+    event::Urgency urgency{};
+    BootMs accepted_boot_ms = 0;
+    UnixMs accepted_unix_ms = 0;
+    std::uint32_t count = 0;
+    std::uint32_t next_index = 0;  // events before it are delivered
+    std::uint64_t bytes = 0;       // of the blob
+    std::string context;
+    std::string blob;
+    bool damaged = false;
+  };
+
+  struct LeasedPart {
+    Seq seq = 0;
+    std::uint32_t uid = 0;
+    AppId app = 0;
+    std::uint32_t first_index = 0;
+    std::uint32_t count = 0;
+    std::uint32_t row_count = 0;
+    std::uint64_t row_bytes = 0;
+  };
+
+  struct Candidate {
+    Seq seq = 0;
+    bool alone = false;  // too big for the request: lent in parts
+  };
+
+  // How far an app's rows have been looked at, so that no question scans the table twice.
+  struct Cursor {
+    Seq lease_from = 0;   // every row of the app before it is leased or held
+    Seq oldest_from = 0;  // no row of the app before it
+    std::set<std::uint32_t> held;
+  };
+
+  // What a commit removes to make room for itself.
+  struct Eviction {
+    Moves moves;
+    std::vector<Seq> rows;
+    std::uint64_t bytes = 0;
+    std::map<event::Class, Seq> from;  // no evictable row of the class before it
+  };
+
+  // An erase that waits for leases to end; in meta too, so that a crash does not forget it.
+  struct Erasure {
+    std::int64_t number = 0;
+    std::uint32_t uid = 0;
+    std::string app;
+    Seq up_to = 0;
+  };
+
+  struct Erased {
+    Moves moves;
+    std::vector<Seq> rows;
+    std::uint64_t events = 0;
+    bool waits = false;  // for a lease
+  };
+
+  static constexpr std::uint64_t kRowOverheadBytes = 128;
+
+  SqliteStore(Options options, const Clock& clock, StateLock lock, StateFiles files, Database db);
+
+  // sqlite_store.cc
+  Result<void> start();
+  Result<void> prepare_statements();
+  Result<void> start_epoch(std::optional<Witness> witness);
+  Result<void> load_partial_rows();
+  Result<std::optional<Witness>> read_witness();
+  Result<void> write_witness(bool sync, bool clean);
+  Result<void> write_due_witness();
+  Result<void> checkpoint();
+  Result<void> checkpoint_if_above(std::uint64_t wal_bytes);
+  std::uint64_t checkpoint_threshold() const;
+  // Runs `write` in a transaction. An error of `write` rolls back; one of COMMIT is final.
+  Result<void> transact(const std::function<Result<void>()>& write);
+  Result<void> commit_transaction();
+  void roll_back();
+  Result<void> usable() const;
+  static int on_wal(void* self, sqlite3* db, const char* name, int pages);
+
+  // sqlite_store_commit.cc
+  Result<std::optional<std::uint64_t>> look_up_high_water(const ClientKey& client);
+  Result<CommitPlan> plan_group(std::span<const Append> group);
+  Answer plan_frame(const Append& frame, PlannedClient& client, CommitPlan& plan);
+  void plan_stored(const Append& frame, AppId app, PlannedClient& client, CommitPlan& plan);
+  Result<void> write_plan(const CommitPlan& plan, Seq first_seq);
+  Result<void> write_row(const PlannedRow& row, Seq seq);
+  void apply_plan(const CommitPlan& plan);
+  void tell_observer(const CommitPlan& plan);
+
+  // sqlite_store_evict.cc
+  Result<bool> at_page_limit(std::uint64_t bytes);
+  Result<void> evict(std::uint64_t bytes, Eviction& eviction);
+  Result<void> evict_class(event::Class persistence_class, std::uint64_t bytes, Eviction& eviction);
+  void apply_eviction(const Eviction& eviction);
+
+  // sqlite_store_lease.cc
+  Result<std::optional<StoredRow>> load_row(Seq seq);
+  Result<void> remove_damaged(const StoredRow& row);
+  Result<std::vector<Candidate>> due_rows(const LeaseRequest& request);
+  Seq open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors);
+  std::optional<LeasedRow> lend(StoredRow row, const LeaseRequest& request, bool alone);
+
+  // sqlite_store_settle.cc
+  Result<void> settle_part(const LeasedPart& part, const Settlement& settlement, Moves& moves);
+  Result<std::uint32_t> park(const LeasedPart& part, const Settlement& settlement);
+  // The row and how far it was delivered, in the caller's transaction.
+  Result<void> delete_row(Seq seq);
+  void end_lease(LeaseId lease);
+
+  // sqlite_store_erase.cc
+  Result<void> load_erasures();
+  Result<Erased> erase_rows(const Erasure& erasure);
+  Result<std::uint64_t> run_erasure(const Erasure& erasure);
+  Result<void> finish_erasures();
+  bool waits_for_erasure(Seq seq, std::uint32_t uid, std::string_view app) const;
+  Result<void> scrub();
+  Result<void> scrub_now();
+
+  // sqlite_store_admin.cc
+  Result<void> list_row(StoredRow row, const EventQuery& query, std::vector<ListedEvent>& events);
+
+  Options options_;
+  const Clock& clock_;
+  StateLock lock_;
+  StateFiles files_;
+  Database db_;
+  Quota quota_;
+
+  bool closed_ = false;
+  bool outcome_unknown_ = false;
+  std::optional<std::string> loss_;
+  Bytes16 store_uuid_{};
+  std::uint64_t epoch_ = 0;
+  Bytes16 epoch_random_{};
+  Seq next_seq_ = 0;
+
+  Books books_;
+  ClientCache clients_;
+  std::map<Seq, std::uint32_t> next_indexes_;  // rows delivered in part
+  std::map<AppId, Cursor> cursors_;
+  std::map<event::Class, Seq> evict_from_;
+
+  LeaseId next_lease_ = 1;
+  std::map<LeaseId, std::vector<LeasedPart>> leases_;
+  std::unordered_map<Seq, LeaseId> leased_;
+  std::vector<Erasure> erasures_;
+  std::int64_t next_erasure_ = 1;
+  bool scrub_due_ = false;
+  std::optional<BootMs> scrubbed_boot_ms_;
+
+  QueueObserver observer_;
+  std::uint64_t events_step_ = 0;
+  std::uint64_t bytes_step_ = 0;
+
+  std::optional<VfsFile> witness_file_;
+  bool witness_stale_ = false;
+  BootMs witness_boot_ms_ = 0;
+
+  std::uint64_t wal_bytes_ = 0;
+  double flush_us_ = 0;                // smoothed time of a small commit
+  std::uint64_t dropped_counter_ = 0;  // sabotaged builds only
+
+  std::string row_buffer_;
+
+  struct Statements {
+    Statement begin;
+    Statement commit;
+    Statement insert_row;
+    Statement load_row;
+    Statement delete_row;
+    Statement scan_rows;
+    Statement find_client;
+    Statement put_client;
+    Statement drop_client;
+    Statement put_next_index;
+    Statement delete_next_index;
+    Statement insert_dead;
+  } sql_;
+};
+
+}  // namespace telemetryd::store

@@ -1,0 +1,249 @@
+#include <algorithm>
+
+#include "store/row_bytes.h"
+#include "store/sabotage.h"
+#include "store/sqlite_store.h"
+
+namespace telemetryd::store {
+namespace {
+
+constexpr std::uint32_t kFullRetryAfterMs = 1000;
+constexpr std::uint64_t kEvictBytesMin = 64u << 10;
+constexpr int kEvictAttemptsMax = 12;
+
+Answer refused(Refusal refusal) {
+  return {Answer::Kind::kRefused, std::move(refusal)};
+}
+
+bool same_sender(const ClientInfo& a, const ClientInfo& b) {
+  return &a == &b || (a.app == b.app && a.context == b.context);
+}
+
+std::vector<Answer> all_full(std::size_t frames) {
+  return std::vector<Answer>(
+      frames,
+      refused(
+          {frame::Code::kStoreFull, true, kFullRetryAfterMs, "the store has reached its quota"}));
+}
+
+}  // namespace
+
+Result<std::optional<std::uint64_t>> SqliteStore::look_up_high_water(const ClientKey& client) {
+  if (const auto cached = clients_.find(client)) return cached;
+  Rows rows = sql_.find_client.query(client.uid, Blob{as_text(client.instance)});
+  TELEMETRYD_ASSIGN(const bool found, rows.next());
+  if (!found) return std::optional<std::uint64_t>();
+  const auto high_water = static_cast<std::uint64_t>(rows.integer(0));
+  clients_.put(client, high_water);
+  return std::optional(high_water);
+}
+
+Result<std::optional<std::uint64_t>> SqliteStore::high_water(const ClientKey& client) {
+  TELEMETRYD_TRY(usable());
+  return look_up_high_water(client);
+}
+
+void SqliteStore::plan_stored(const Append& frame,
+                              AppId app,
+                              PlannedClient& client,
+                              CommitPlan& plan) {
+  if (client.open_row >= 0) {
+    PlannedRow& open = plan.rows[static_cast<std::size_t>(client.open_row)];
+    const Append& first = *open.frames.front();
+    const bool fits = open.bytes + frame.events.size() <= options_.row_bytes_max &&
+                      open.summary.count + frame.summary.count <= options_.row_events_max;
+    if (fits && first.persistence_class == frame.persistence_class &&
+        first.urgency == frame.urgency && same_sender(*first.client, *frame.client)) {
+      open.frames.push_back(&frame);
+      open.bytes += frame.events.size();
+      open.summary.count += frame.summary.count;
+      open.summary.id_ms_min = std::min(open.summary.id_ms_min, frame.summary.id_ms_min);
+      open.summary.id_ms_max = std::max(open.summary.id_ms_max, frame.summary.id_ms_max);
+      return;
+    }
+  }
+  client.open_row = static_cast<std::ptrdiff_t>(plan.rows.size());
+  plan.rows.push_back({app, {&frame}, frame.events.size(), frame.summary});
+}
+
+Answer SqliteStore::plan_frame(const Append& frame, PlannedClient& client, CommitPlan& plan) {
+  const std::optional<AppId> app = books_.find_or_add(frame.client->app, plan.new_apps);
+  const std::uint64_t expected = client.high_water + 1;
+  if (frame.number > expected) {
+    return refused({frame::Code::kOutOfOrder,
+                    true,
+                    0,
+                    "frame " + std::to_string(expected) + " has to come first"});
+  }
+  if (frame.number < expected) {
+    if (app) plan.moves.add(*app, account::kDuplicates, reason::kNone, frame.summary.count);
+    return {Answer::Kind::kDuplicate, {}};
+  }
+  if (frame.refusal && frame.refusal->retryable) return refused(*frame.refusal);
+
+  client.high_water = frame.number;
+  client.moved = true;
+  plan.any_client_moved = true;
+  if (frame.refusal) {
+    const char* const why = frame::code_name(frame.refusal->code);
+    if (app) plan.moves.add(*app, account::kRefused, why, frame.summary.count);
+    return refused(*frame.refusal);
+  }
+  if (!app) {
+    return refused({frame::Code::kInvalidEvent, false, 0, "this machine has too many apps"});
+  }
+  if constexpr (sabotage::kDroppedFrame) {
+    if (++dropped_counter_ % sabotage::kEveryNthFrame == 0) return {Answer::Kind::kStored, {}};
+  }
+  plan_stored(frame, *app, client, plan);
+  return {Answer::Kind::kStored, {}};
+}
+
+Result<CommitPlan> SqliteStore::plan_group(std::span<const Append> group) {
+  CommitPlan plan;
+  plan.answers.reserve(group.size());
+  const ClientInfo* last = nullptr;
+  PlannedClient* client = nullptr;
+  for (const Append& frame : group) {
+    if (frame.client.get() != last) {
+      last = frame.client.get();
+      const auto [it, added] = plan.clients.try_emplace(last->key);
+      client = &it->second;
+      if (added) {
+        TELEMETRYD_ASSIGN(const auto known, look_up_high_water(last->key));
+        const std::uint64_t first = std::max<std::uint64_t>(last->first_frame, 1);
+        client->high_water = known.value_or(first - 1);
+      }
+    }
+    plan.answers.push_back(plan_frame(frame, *client, plan));
+  }
+  for (const PlannedRow& row : plan.rows) {
+    plan.bytes += row.bytes;
+    plan.moves.add(row.app, account::kAccepted, reason::kNone, row.summary.count);
+    plan.moves.add(row.app,
+                   account::kQueued,
+                   reason::kNone,
+                   row.summary.count + (sabotage::kLedgerOffByOne ? 1 : 0));
+    plan.moves.add(
+        row.app, account::kQueuedBytes, reason::kNone, static_cast<std::int64_t>(row.bytes));
+  }
+  return plan;
+}
+
+Result<void> SqliteStore::write_row(const PlannedRow& row, Seq seq) {
+  const Append& first = *row.frames.front();
+  std::string_view blob = first.events;
+  if (row.frames.size() > 1) {
+    row_buffer_.clear();
+    for (const Append* frame : row.frames) row_buffer_ += frame->events;
+    blob = row_buffer_;
+  }
+  const std::string_view context = first.client->context;
+  return sql_.insert_row.run(seq,
+                             first.client->key.uid,
+                             row.app,
+                             static_cast<int>(first.persistence_class),
+                             static_cast<int>(first.urgency),
+                             epoch_,
+                             clock_.boot_ms(),
+                             clock_.unix_ms(),
+                             row.summary.id_ms_min,
+                             row.summary.id_ms_max,
+                             row.summary.count,
+                             row_crc(context, blob),
+                             Blob{context},
+                             Blob{blob});
+}
+
+Result<void> SqliteStore::write_plan(const CommitPlan& plan, Seq first_seq) {
+  TELEMETRYD_TRY(books_.write(plan.new_apps));
+  Seq seq = first_seq;
+  for (const PlannedRow& row : plan.rows) TELEMETRYD_TRY(write_row(row, seq++));
+  const UnixMs now = clock_.unix_ms();
+  for (const auto& [key, client] : plan.clients) {
+    if (!client.moved) continue;
+    std::uint64_t high_water = client.high_water;
+    if constexpr (sabotage::kReusedNumber) {
+      if (++dropped_counter_ % sabotage::kEveryNthFrame == 0) --high_water;
+    }
+    TELEMETRYD_TRY(sql_.put_client.run(key.uid, Blob{as_text(key.instance)}, high_water, now));
+  }
+  return books_.write(plan.moves);
+}
+
+void SqliteStore::apply_plan(const CommitPlan& plan) {
+  books_.apply(plan.new_apps);
+  books_.apply(plan.moves);
+  next_seq_ += plan.rows.size();
+  for (const auto& [key, client] : plan.clients) {
+    if (client.moved) clients_.put(key, client.high_water);
+  }
+}
+
+void SqliteStore::tell_observer(const CommitPlan& plan) {
+  if (!observer_ || plan.rows.empty()) return;
+
+  struct Growth {
+    std::uint64_t events = 0;
+    std::uint64_t bytes = 0;
+    bool urgent = false;
+  };
+
+  std::map<AppId, Growth> grown;
+  for (const PlannedRow& row : plan.rows) {
+    Growth& growth = grown[row.app];
+    growth.events += row.summary.count;
+    growth.bytes += row.bytes;
+    growth.urgent |= row.frames.front()->urgency == event::Urgency::kUrgent;
+  }
+  const auto passes = [](std::uint64_t now, std::uint64_t by, std::uint64_t step) {
+    return step != 0 && (now < by || (now - by) / step != now / step);
+  };
+  for (const auto& [app, growth] : grown) {
+    const Accounts& accounts = books_.accounts(app);
+    const auto events = static_cast<std::uint64_t>(accounts.get(account::kQueued));
+    const auto bytes = static_cast<std::uint64_t>(accounts.get(account::kQueuedBytes));
+    if (growth.urgent || events <= growth.events || passes(events, growth.events, events_step_) ||
+        passes(bytes, growth.bytes, bytes_step_)) {
+      observer_({books_.name(app), events, bytes, growth.urgent});
+    }
+  }
+}
+
+Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
+  TELEMETRYD_TRY(usable());
+  TELEMETRYD_TRY(checkpoint_if_above(checkpoint_threshold()));
+  TELEMETRYD_TRY(write_due_witness());
+  TELEMETRYD_ASSIGN(CommitPlan plan, plan_group(group));
+  if (plan.writes_nothing()) return std::move(plan.answers);
+
+  std::uint64_t evict_bytes = 0;
+  for (int attempt = 0; attempt < kEvictAttemptsMax; ++attempt) {
+    Eviction eviction;
+    bool nothing_left = false;
+    const auto written = transact([&]() -> Result<void> {
+      if (evict_bytes > 0) {
+        TELEMETRYD_TRY(evict(evict_bytes, eviction));
+        nothing_left = eviction.rows.empty();
+      }
+      TELEMETRYD_TRY(write_plan(plan, next_seq_));
+      return books_.write(eviction.moves);
+    });
+    if (written) {
+      books_.apply(eviction.moves);
+      apply_eviction(eviction);
+      apply_plan(plan);
+      tell_observer(plan);
+      return std::move(plan.answers);
+    }
+    const bool full = written.error().code() == ErrorCode::kResourceExhausted;
+    if (!full) return fail(written.error());
+    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.bytes));
+    if (!by_quota) return fail(ErrorCode::kUnavailable, written.error().message());
+    if (options_.when_full == WhenFull::kRefuse || nothing_left) return all_full(group.size());
+    evict_bytes = std::max({kEvictBytesMin, plan.bytes + plan.bytes / 4, evict_bytes * 2});
+  }
+  return all_full(group.size());
+}
+
+}  // namespace telemetryd::store

@@ -1,0 +1,154 @@
+#include <algorithm>
+#include <charconv>
+
+#include "base/log.h"
+#include "store/sqlite_store.h"
+
+namespace telemetryd::store {
+namespace {
+
+constexpr std::string_view kKeyPrefix = "erase:";
+constexpr BootMs kScrubIntervalMs = 60'000;
+
+std::string meta_key(std::int64_t number) {
+  return std::string(kKeyPrefix) + std::to_string(number);
+}
+
+template <typename Number>
+bool take_number(std::string_view& text, Number& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end == text.data() + text.size() || *end != ' ') return false;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 1);
+  return true;
+}
+
+}  // namespace
+
+bool SqliteStore::waits_for_erasure(Seq seq, std::uint32_t uid, std::string_view app) const {
+  return std::ranges::any_of(erasures_, [&](const Erasure& erasure) {
+    return seq <= erasure.up_to && uid == erasure.uid &&
+           (erasure.app.empty() || erasure.app == app);
+  });
+}
+
+// In the caller's transaction.
+Result<SqliteStore::Erased> SqliteStore::erase_rows(const Erasure& erasure) {
+  Erased erased;
+  {
+    TELEMETRYD_ASSIGN(Statement select,
+                      db_.prepare("SELECT seq, app, count, length(blob) FROM events "
+                                  "WHERE uid=? AND seq<=? ORDER BY seq"));
+    Rows rows = select.query(erasure.uid, erasure.up_to);
+    for (;;) {
+      TELEMETRYD_ASSIGN(const bool found, rows.next());
+      if (!found) break;
+      const AppId app = rows.integer(1);
+      if (!erasure.app.empty() && books_.name(app) != erasure.app) continue;
+      const auto seq = static_cast<Seq>(rows.integer(0));
+      if (leased_.contains(seq)) {
+        erased.waits = true;
+        continue;
+      }
+      const auto partial = next_indexes_.find(seq);
+      const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
+      const std::int64_t events = rows.integer(2) - delivered;
+      erased.moves.add(app, account::kQueued, reason::kNone, -events);
+      erased.moves.add(app, account::kErased, reason::kWithdrawn, events);
+      erased.moves.add(app, account::kQueuedBytes, reason::kNone, -rows.integer(3));
+      erased.events += static_cast<std::uint64_t>(events);
+      erased.rows.push_back(seq);
+    }
+  }
+  for (const Seq seq : erased.rows) TELEMETRYD_TRY(delete_row(seq));
+  TELEMETRYD_TRY(books_.write(erased.moves));
+  return erased;
+}
+
+Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
+  // FAST leaves the bytes of pages that become free; somebody who asks for erasure means the bytes.
+  TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=ON"));
+  Erased erased;
+  const auto done = transact([&]() -> Result<void> {
+    TELEMETRYD_ASSIGN(erased, erase_rows(erasure));
+    const std::string key = meta_key(erasure.number);
+    if (!erased.waits) {
+      TELEMETRYD_ASSIGN(Statement forget, db_.prepare("DELETE FROM meta WHERE key=?"));
+      return forget.run(std::string_view(key));
+    }
+    TELEMETRYD_ASSIGN(Statement note, db_.prepare("INSERT OR REPLACE INTO meta VALUES(?, ?)"));
+    const std::string value =
+        std::to_string(erasure.uid) + " " + std::to_string(erasure.up_to) + " " + erasure.app;
+    return note.run(std::string_view(key), std::string_view(value));
+  });
+  TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=FAST"));
+  TELEMETRYD_TRY(done);
+  books_.apply(erased.moves);
+  for (const Seq seq : erased.rows) next_indexes_.erase(seq);
+  scrub_due_ |= !erased.rows.empty();
+  std::erase_if(erasures_, [&](const Erasure& other) { return other.number == erasure.number; });
+  if (erased.waits) erasures_.push_back(erasure);
+  return erased.events;
+}
+
+Result<std::uint64_t> SqliteStore::erase(std::uint32_t uid, const std::string& app) {
+  TELEMETRYD_TRY(usable());
+  return run_erasure({next_erasure_++, uid, app, next_seq_ - 1});
+}
+
+Result<void> SqliteStore::load_erasures() {
+  TELEMETRYD_ASSIGN(Statement select,
+                    db_.prepare("SELECT key, value FROM meta WHERE key GLOB 'erase:*'"));
+  Rows rows = select.query();
+  for (;;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) return {};
+    const std::string key = rows.text(0) + " ";
+    const std::string value = rows.text(1);
+    std::string_view key_rest = std::string_view(key).substr(kKeyPrefix.size());
+    std::string_view rest = value;
+    Erasure erasure;
+    if (!take_number(key_rest, erasure.number) || !take_number(rest, erasure.uid) ||
+        !take_number(rest, erasure.up_to)) {
+      return fail(ErrorCode::kDataLoss, "a noted erasure cannot be read");
+    }
+    erasure.app = rest;
+    next_erasure_ = std::max(next_erasure_, erasure.number + 1);
+    erasures_.push_back(std::move(erasure));
+  }
+}
+
+Result<void> SqliteStore::finish_erasures() {
+  const std::vector<Erasure> waiting = erasures_;
+  for (const Erasure& erasure : waiting) {
+    const bool leased = std::ranges::any_of(leases_, [&](const auto& lease) {
+      return std::ranges::any_of(lease.second, [&](const LeasedPart& part) {
+        return part.uid == erasure.uid && part.seq <= erasure.up_to;
+      });
+    });
+    if (!leased) TELEMETRYD_TRY(run_erasure(erasure));
+  }
+  return {};
+}
+
+// The WAL still holds pages from before the erasure. Emptying it costs its pre-grown blocks, so
+// several erasures share one.
+Result<void> SqliteStore::scrub() {
+  if (!scrub_due_) return {};
+  if (scrubbed_boot_ms_ && clock_.boot_ms() - *scrubbed_boot_ms_ < kScrubIntervalMs) return {};
+  return scrub_now();
+}
+
+Result<void> SqliteStore::scrub_now() {
+  const int code =
+      sqlite3_wal_checkpoint_v2(db_.handle(), "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+  if (code != SQLITE_OK) {
+    return fail(error_from_sqlite(code, db_.handle(), "emptying the write-ahead log"));
+  }
+  wal_bytes_ = 0;
+  scrub_due_ = false;
+  scrubbed_boot_ms_ = clock_.boot_ms();
+  TELEMETRYD_TRY(pregrow_wal(files_.wal.native(), options_.vfs, quota_.wal_pregrow_bytes));
+  return write_witness(true, false);
+}
+
+}  // namespace telemetryd::store

@@ -1,0 +1,189 @@
+#include <algorithm>
+
+#include "base/log.h"
+#include "store/row_bytes.h"
+#include "store/sqlite_store.h"
+
+namespace telemetryd::store {
+
+Result<std::optional<SqliteStore::StoredRow>> SqliteStore::load_row(Seq seq) {
+  Rows rows = sql_.load_row.query(seq);
+  TELEMETRYD_ASSIGN(const bool found, rows.next());
+  if (!found) return std::optional<StoredRow>();
+  StoredRow row;
+  row.seq = seq;
+  row.uid = static_cast<std::uint32_t>(rows.integer(0));
+  row.app = rows.integer(1);
+  row.persistence_class = static_cast<event::Class>(rows.integer(2));
+  row.urgency = static_cast<event::Urgency>(rows.integer(3));
+  row.accepted_boot_ms = rows.integer(4);
+  row.accepted_unix_ms = rows.integer(5);
+  row.count = static_cast<std::uint32_t>(rows.integer(6));
+  row.context = rows.text(8);
+  row.blob = rows.text(9);
+  row.bytes = row.blob.size();
+  row.damaged = rows.integer(7) != row_crc(row.context, row.blob);
+  if (const auto partial = next_indexes_.find(seq); partial != next_indexes_.end()) {
+    row.next_index = partial->second;
+  }
+  return std::optional(std::move(row));
+}
+
+Result<void> SqliteStore::remove_damaged(const StoredRow& row) {
+  const std::int64_t events = row.count - row.next_index;
+  log::error("row_damaged", {{"seq", row.seq}, {"events", events}, {"bytes", row.bytes}});
+  Moves moves;
+  moves.add(row.app, account::kQueued, reason::kNone, -events);
+  moves.add(row.app, account::kLost, reason::kDamage, events);
+  moves.add(row.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(row.bytes));
+  const auto written = transact([&]() -> Result<void> {
+    TELEMETRYD_TRY(delete_row(row.seq));
+    return books_.write(moves);
+  });
+  TELEMETRYD_TRY(written);
+  books_.apply(moves);
+  next_indexes_.erase(row.seq);
+  return {};
+}
+
+Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors) {
+  Seq from = next_seq_;
+  for (const std::string& name : request.apps) {
+    const auto app = books_.find(name);
+    if (!app) continue;
+    std::set<std::uint32_t> held;
+    for (const auto& [uid, held_app] : request.held) {
+      if (held_app.empty() || held_app == name) held.insert(uid);
+    }
+    Cursor& cursor = cursors_[*app];
+    if (cursor.held != held) {
+      // Rows passed over because they were held may be due now.
+      cursor.held = std::move(held);
+      cursor.lease_from = 0;
+    }
+    cursors[*app] = &cursor;
+    from = std::min(from, cursor.lease_from);
+  }
+  return from;
+}
+
+// Chooses rows by their columns alone; nothing is lent yet.
+Result<std::vector<SqliteStore::Candidate>> SqliteStore::due_rows(const LeaseRequest& request) {
+  std::map<AppId, Cursor*> cursors;
+  const Seq from = open_cursors(request, cursors);
+  std::vector<Candidate> due;
+  std::uint64_t events = 0;
+  std::uint64_t bytes = 0;
+  Seq reached = next_seq_;
+  Rows rows = sql_.scan_rows.query(from);
+  for (;;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) break;
+    const auto seq = static_cast<Seq>(rows.integer(0));
+    const auto cursor = cursors.find(rows.integer(2));
+    if (cursor == cursors.end() || leased_.contains(seq)) continue;
+    if (cursor->second->held.contains(static_cast<std::uint32_t>(rows.integer(1)))) continue;
+    if (waits_for_erasure(
+            seq, static_cast<std::uint32_t>(rows.integer(1)), books_.name(rows.integer(2)))) {
+      continue;
+    }
+    const auto partial = next_indexes_.find(seq);
+    const std::uint32_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
+    const std::uint64_t row_events = static_cast<std::uint64_t>(rows.integer(3)) - delivered;
+    const auto row_bytes = static_cast<std::uint64_t>(rows.integer(4));
+    const bool fits =
+        events + row_events <= request.events_max && bytes + row_bytes <= request.bytes_max;
+    if (!fits && !due.empty()) {
+      reached = seq;
+      break;
+    }
+    due.push_back({seq, !fits});
+    events += row_events;
+    bytes += row_bytes;
+    if (!fits) {
+      reached = seq + 1;
+      break;
+    }
+  }
+  for (const auto& [app, cursor] : cursors) {
+    cursor->lease_from = std::max(cursor->lease_from, reached);
+  }
+  return due;
+}
+
+// What of the row goes out; nothing when its bytes contradict its columns.
+std::optional<LeasedRow> SqliteStore::lend(StoredRow row, const LeaseRequest& request, bool alone) {
+  if (row.damaged || row.next_index >= row.count) return std::nullopt;
+  LeasedRow lent;
+  lent.meta = {row.seq,
+               row.uid,
+               books_.name(row.app),
+               row.persistence_class,
+               row.urgency,
+               row.accepted_unix_ms,
+               row.accepted_boot_ms,
+               row.count};
+  lent.first_index = row.next_index;
+  lent.count = row.count - row.next_index;
+  lent.context = std::move(row.context);
+  if (!alone && row.next_index == 0) {
+    lent.events = std::move(row.blob);
+    return lent;
+  }
+  const auto rest = cut_events(row.blob, row.next_index, lent.count);
+  if (!rest) return std::nullopt;
+  if (!alone) {
+    lent.events = std::string(*rest);
+    return lent;
+  }
+  std::string_view remaining = *rest;
+  std::uint32_t count = 0;
+  std::uint64_t bytes = 0;
+  while (count < lent.count && count < std::max(request.events_max, 1u)) {
+    const auto event = take_event(remaining);
+    if (!event) return std::nullopt;
+    if (count > 0 && bytes + event->size() > request.bytes_max) break;
+    bytes += event->size();
+    ++count;
+  }
+  lent.count = count;
+  lent.events = std::string(rest->substr(0, bytes));
+  return lent;
+}
+
+Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
+  TELEMETRYD_TRY(usable());
+  for (;;) {
+    TELEMETRYD_ASSIGN(const std::vector<Candidate> due, due_rows(request));
+    Lease lease;
+    if (due.empty()) return lease;
+    std::vector<LeasedPart> parts;
+    for (const Candidate& candidate : due) {
+      TELEMETRYD_ASSIGN(auto row, load_row(candidate.seq));
+      if (!row) continue;
+      StoredRow columns = *row;
+      auto lent = lend(std::move(*row), request, candidate.alone);
+      if (!lent) {
+        TELEMETRYD_TRY(remove_damaged(columns));
+        continue;
+      }
+      parts.push_back({columns.seq,
+                       columns.uid,
+                       columns.app,
+                       lent->first_index,
+                       lent->count,
+                       columns.count,
+                       columns.bytes});
+      lease.events += lent->count;
+      lease.bytes += lent->events.size();
+      lease.rows.push_back(std::move(*lent));
+    }
+    if (parts.empty()) continue;
+    lease.id = next_lease_++;
+    for (const LeasedPart& part : parts) leased_[part.seq] = lease.id;
+    leases_[lease.id] = std::move(parts);
+    return lease;
+  }
+}
+
+}  // namespace telemetryd::store

@@ -1,0 +1,141 @@
+#include <algorithm>
+
+#include "base/log.h"
+#include "store/row_bytes.h"
+#include "store/sqlite_store.h"
+
+namespace telemetryd::store {
+namespace {
+
+constexpr std::size_t kReasonBytesMax = 512;
+
+}  // namespace
+
+Result<void> SqliteStore::delete_row(Seq seq) {
+  TELEMETRYD_TRY(sql_.delete_row.run(seq));
+  if (!next_indexes_.contains(seq)) return {};
+  return sql_.delete_next_index.run(seq);
+}
+
+// Copies the rejected events of a part to the dead letters, one each.
+Result<std::uint32_t> SqliteStore::park(const LeasedPart& part, const Settlement& settlement) {
+  std::uint32_t parked = 0;
+  std::optional<StoredRow> row;
+  for (const Rejected& rejected : settlement.rejected) {
+    if (rejected.seq != part.seq || rejected.count == 0) continue;
+    if (!row) {
+      TELEMETRYD_ASSIGN(row, load_row(part.seq));
+      if (!row) return fail(ErrorCode::kDataLoss, "a leased row is gone");
+    }
+    const std::string_view reason = std::string_view(rejected.reason).substr(0, kReasonBytesMax);
+    auto rest = cut_events(row->blob, rejected.first_index, rejected.count);
+    if (!rest) return fail(ErrorCode::kDataLoss, "a leased row changed on disk");
+    for (std::uint32_t i = 0; i < rejected.count; ++i) {
+      const auto event = take_event(*rest);
+      TELEMETRYD_TRY(sql_.insert_dead.run(part.seq,
+                                          rejected.first_index + i,
+                                          part.uid,
+                                          part.app,
+                                          std::string_view(settlement.destination),
+                                          clock_.unix_ms(),
+                                          reason,
+                                          Blob{row->context},
+                                          Blob{event_body(*event)}));
+    }
+    parked += rejected.count;
+  }
+  return parked;
+}
+
+Result<void> SqliteStore::settle_part(const LeasedPart& part,
+                                      const Settlement& settlement,
+                                      Moves& moves) {
+  std::uint32_t parked = 0;
+  if (!settlement.rejected.empty()) {
+    TELEMETRYD_ASSIGN(parked, park(part, settlement));
+  }
+  moves.add(part.app, account::kQueued, reason::kNone, -static_cast<std::int64_t>(part.count));
+  moves.add(part.app, account::kDelivered, reason::kNone, part.count - parked);
+  moves.add(part.app, account::kParked, reason::kNone, parked);
+  const std::uint32_t end = part.first_index + part.count;
+  if (end < part.row_count) return sql_.put_next_index.run(part.seq, end);
+  moves.add(
+      part.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(part.row_bytes));
+  return delete_row(part.seq);
+}
+
+namespace {
+
+// Ranges must lie within what was lent, and no event can be rejected twice.
+bool rejections_fit(const std::map<Seq, std::pair<std::uint32_t, std::uint32_t>>& lent,
+                    std::vector<Rejected> rejected) {
+  std::ranges::sort(
+      rejected, {}, [](const Rejected& r) { return std::pair(r.seq, r.first_index); });
+  Seq seq = 0;
+  std::uint64_t free_from = 0;
+  for (const Rejected& range : rejected) {
+    const auto part = lent.find(range.seq);
+    if (part == lent.end()) return false;
+    const auto& [first, count] = part->second;
+    if (range.seq != seq) free_from = first;
+    seq = range.seq;
+    const std::uint64_t end = std::uint64_t{range.first_index} + range.count;
+    if (range.first_index < free_from || end > std::uint64_t{first} + count) return false;
+    free_from = end;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<void> SqliteStore::settle(const Settlement& settlement) {
+  TELEMETRYD_TRY(usable());
+  const auto lease = leases_.find(settlement.lease);
+  if (lease == leases_.end()) return fail(ErrorCode::kNotFound, "no such lease");
+  std::map<Seq, std::pair<std::uint32_t, std::uint32_t>> lent;
+  for (const LeasedPart& part : lease->second) lent[part.seq] = {part.first_index, part.count};
+  if (!rejections_fit(lent, settlement.rejected)) {
+    return fail(ErrorCode::kInvalidArgument, "a rejected event was not in the lease");
+  }
+  Moves moves;
+  const auto written = transact([&]() -> Result<void> {
+    for (const LeasedPart& part : lease->second) {
+      TELEMETRYD_TRY(settle_part(part, settlement, moves));
+    }
+    return books_.write(moves);
+  });
+  TELEMETRYD_TRY(written);
+  books_.apply(moves);
+  for (const LeasedPart& part : lease->second) {
+    const std::uint32_t end = part.first_index + part.count;
+    if (end < part.row_count) {
+      next_indexes_[part.seq] = end;
+    } else {
+      next_indexes_.erase(part.seq);
+    }
+  }
+  end_lease(settlement.lease);
+  return finish_erasures();
+}
+
+void SqliteStore::end_lease(LeaseId id) {
+  const auto lease = leases_.find(id);
+  if (lease == leases_.end()) return;
+  for (const LeasedPart& part : lease->second) {
+    leased_.erase(part.seq);
+    Cursor& cursor = cursors_[part.app];
+    cursor.lease_from = std::min(cursor.lease_from, part.seq);
+  }
+  leases_.erase(lease);
+}
+
+void SqliteStore::release(LeaseId lease) {
+  end_lease(lease);
+  if (closed_ || outcome_unknown_) return;
+  if (auto done = finish_erasures(); !done) {
+    // The request stays in meta and is tried again with the next lease's end or start.
+    log::warn("erasure_delayed", {{"cause", done.error().message()}});
+  }
+}
+
+}  // namespace telemetryd::store

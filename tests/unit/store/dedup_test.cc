@@ -1,0 +1,138 @@
+// What becomes of a frame: stored, known already, or refused; and in which order.
+
+#include <gtest/gtest.h>
+
+#include "unit/store/store_helpers.h"
+
+namespace telemetryd::test {
+namespace {
+
+using store::Answer;
+using enum Answer::Kind;
+
+std::vector<Answer::Kind> kinds(const std::vector<Answer>& answers) {
+  std::vector<Answer::Kind> result;
+  for (const Answer& answer : answers) result.push_back(answer.kind);
+  return result;
+}
+
+class Dedup : public StoreTest {};
+
+TEST_F(Dedup, AFrameIsStoredOnce) {
+  const auto app = client(1);
+  EXPECT_EQ(kinds(commit({frame(app, 1, {"a"}), frame(app, 1, {"a"})})),
+            (std::vector{kStored, kDuplicate}));
+  EXPECT_EQ(kinds(commit({frame(app, 1, {"a"})})), (std::vector{kDuplicate}));
+  EXPECT_EQ(account("accepted"), 1);
+  EXPECT_EQ(account("duplicates"), 2);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a"}));
+}
+
+TEST_F(Dedup, AnUnknownInstanceBeginsWhereItsHelloSays) {
+  auto late = std::make_shared<store::ClientInfo>(*client(1));
+  late->first_frame = 7;
+  EXPECT_EQ(kinds(commit({frame(late, 6, {"old"}), frame(late, 7, {"first"})})),
+            (std::vector{kDuplicate, kStored}));
+  EXPECT_EQ(store_->high_water(late->key).value(), 7u);
+}
+
+TEST_F(Dedup, AGapIsRefusedUntilItIsFilled) {
+  const auto app = client(1);
+  const auto answers = commit({frame(app, 1, {"a"}), frame(app, 3, {"c"})});
+  EXPECT_EQ(kinds(answers), (std::vector{kStored, kRefused}));
+  EXPECT_EQ(answers[1].refusal.code, frame::Code::kOutOfOrder);
+  EXPECT_TRUE(answers[1].refusal.retryable);
+  EXPECT_EQ(kinds(commit({frame(app, 2, {"b"}), frame(app, 3, {"c"})})),
+            (std::vector{kStored, kStored}));
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a", "b", "c"}));
+}
+
+TEST_F(Dedup, ARetryableRefusalInTheMiddleOfAWindowStopsWhatFollowsUntilItReturns) {
+  const auto app = client(1);
+  EXPECT_EQ(
+      kinds(commit({frame(app, 1, {"a"}), refused_frame(app, 2, true), frame(app, 3, {"c"})})),
+      (std::vector{kStored, kRefused, kRefused}));
+  EXPECT_EQ(kinds(commit({frame(app, 4, {"d"})})), (std::vector{kRefused}));
+  EXPECT_EQ(kinds(commit({frame(app, 2, {"b"}), frame(app, 3, {"c"}), frame(app, 4, {"d"})})),
+            (std::vector{kStored, kStored, kStored}));
+  EXPECT_EQ(account("refused", "stopping"), 0);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a", "b", "c", "d"}));
+}
+
+TEST_F(Dedup, APermanentRefusalConsumesItsNumberAndIsCounted) {
+  const auto app = client(1);
+  EXPECT_EQ(
+      kinds(commit({frame(app, 1, {"a"}), refused_frame(app, 2, false, 5), frame(app, 3, {"c"})})),
+      (std::vector{kStored, kRefused, kStored}));
+  EXPECT_EQ(account("refused", "invalid_event"), 5);
+  EXPECT_EQ(account("accepted"), 2);
+  EXPECT_EQ(kinds(commit({refused_frame(app, 2, false, 5)})), (std::vector{kDuplicate}));
+  EXPECT_EQ(account("refused", "invalid_event"), 5);
+}
+
+TEST_F(Dedup, ClientsDoNotShareNumbers) {
+  const auto one = client(1);
+  const auto same_instance_other_user = client(1, "shop", 1001);
+  EXPECT_EQ(kinds(commit({frame(one, 1, {"a"}), frame(same_instance_other_user, 1, {"b"})})),
+            (std::vector{kStored, kStored}));
+}
+
+TEST_F(Dedup, TheHighWaterSurvivesACrashAndAClose) {
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"}), frame(app, 2, {"b"})});
+  crash_and_reopen();
+  EXPECT_EQ(store_->high_water(app->key).value(), 2u);
+  reopen();
+  EXPECT_EQ(kinds(commit({frame(app, 2, {"b"}), frame(app, 3, {"c"})})),
+            (std::vector{kDuplicate, kStored}));
+}
+
+TEST_F(Dedup, AForgottenClientIsUnknown) {
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"})});
+  ASSERT_TRUE(store_->forget(app->key));
+  EXPECT_EQ(store_->high_water(app->key).value(), std::nullopt);
+}
+
+TEST_F(Dedup, MoreClientsThanTheCacheHoldsAreStillKnown) {
+  const auto many = [](std::uint32_t i) { return client(1, "shop", i); };
+  std::vector<store::Append> group;
+  for (std::uint32_t i = 0; i < 5000; ++i) group.push_back(frame(many(i), 1, {"x"}));
+  commit(group);
+  EXPECT_EQ(kinds(commit({frame(many(0), 1, {"x"}), frame(many(4999), 1, {"x"})})),
+            (std::vector{kDuplicate, kDuplicate}));
+}
+
+TEST_F(Dedup, AClientNotSeenForAMonthIsForgottenAtTheNextStart) {
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"})});
+  clock_.advance(std::chrono::hours(24 * 31));
+  reopen();
+  EXPECT_EQ(store_->high_water(app->key).value(), std::nullopt);
+}
+
+TEST_F(Dedup, ConsecutiveFramesOfOneClientShareARow) {
+  const auto app = client(1);
+  const auto other = client(2);
+  commit({frame(app, 1, {"a"}), frame(other, 1, {"x"}), frame(app, 2, {"b"})});
+  EXPECT_EQ(store_->check_ledger()->rows, 2u);
+}
+
+TEST_F(Dedup, ClassesDoNotShareARow) {
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"}), frame(app, 2, {"b"}, event::Class::kLow), frame(app, 3, {"c"})});
+  EXPECT_EQ(store_->check_ledger()->rows, 3u);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a", "b", "c"}));
+}
+
+TEST_F(Dedup, ARowEndsAtItsLimitsButTakesOneFrameOfAnySize) {
+  auto options = small_store(dir_ / "");
+  const auto app = client(1);
+  const std::string big(300u << 10, 'x');
+  commit({frame(app, 1, {"a"}), frame(app, 2, {big}), frame(app, 3, {"c"})});
+  EXPECT_EQ(store_->check_ledger()->rows, 3u);
+  EXPECT_EQ(lease(lease_of({"shop"})).events, 3u);
+}
+
+}  // namespace
+}  // namespace telemetryd::test

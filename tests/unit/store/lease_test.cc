@@ -1,0 +1,169 @@
+// Lending, settling, giving back.
+
+#include <gtest/gtest.h>
+
+#include "unit/store/store_helpers.h"
+
+namespace telemetryd::test {
+namespace {
+
+using Bodies = std::vector<std::string>;
+
+class Leasing : public StoreTest {
+ protected:
+  Leasing() { app_ = client(1); }
+
+  std::shared_ptr<const store::ClientInfo> app_;
+};
+
+TEST_F(Leasing, NothingDueIsAnEmptyLease) {
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+  commit({frame(app_, 1, {"a"})});
+  EXPECT_EQ(lease(lease_of({"other"})).id, 0u);
+}
+
+TEST_F(Leasing, RowsOfAllAsksAppsComeInTheOrderTheyCame) {
+  const auto mail = client(2, "mail");
+  commit({frame(app_, 1, {"a"})});
+  commit({frame(mail, 1, {"b"})});
+  commit({frame(app_, 2, {"c"})});
+  EXPECT_EQ(bodies_of(lease(lease_of({"mail", "shop"}))), (Bodies{"a", "b", "c"}));
+}
+
+TEST_F(Leasing, ALeasedRowIsNotLentTwice) {
+  commit({frame(app_, 1, {"a"})});
+  const auto first = lease(lease_of({"shop"}));
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+  store_->release(first.id);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (Bodies{"a"}));
+}
+
+TEST_F(Leasing, ReleasedRowsComeBeforeNewerOnes) {
+  commit({frame(app_, 1, {"a"})});
+  const auto first = lease(lease_of({"shop"}));
+  commit({frame(app_, 2, {"b"})});
+  store_->release(first.id);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (Bodies{"a", "b"}));
+}
+
+TEST_F(Leasing, SettlingRemovesTheRowsAndCountsThemDelivered) {
+  commit({frame(app_, 1, {"a", "b"})});
+  settle(lease(lease_of({"shop"})).id);
+  EXPECT_EQ(account("delivered"), 2);
+  EXPECT_EQ(account("queued"), 0);
+  EXPECT_EQ(account("queued_bytes"), 0);
+  reopen();
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+}
+
+TEST_F(Leasing, ARowBiggerThanTheLimitIsLentInParts) {
+  commit({frame(app_, 1, {"a", "b", "c", "d", "e"})});
+  const auto first = lease(lease_of({"shop"}, 2));
+  EXPECT_EQ(bodies_of(first), (Bodies{"a", "b"}));
+  EXPECT_EQ(first.rows[0].meta.count, 5u);
+  settle(first.id);
+  expect_balanced();
+  crash_and_reopen();
+  EXPECT_EQ(account("queued"), 3);
+  const auto second = lease(lease_of({"shop"}, 2));
+  EXPECT_EQ(bodies_of(second), (Bodies{"c", "d"}));
+  EXPECT_EQ(second.rows[0].first_index, 2u);
+  settle(second.id);
+  const auto third = lease(lease_of({"shop"}, 2));
+  EXPECT_EQ(bodies_of(third), (Bodies{"e"}));
+  settle(third.id);
+  EXPECT_EQ(store_->check_ledger()->rows, 0u);
+  EXPECT_EQ(account("delivered"), 5);
+}
+
+TEST_F(Leasing, AnEventBiggerThanTheByteLimitIsLentAlone) {
+  auto request = lease_of({"shop"});
+  request.bytes_max = 10;
+  commit({frame(app_, 1, {std::string(100, 'x'), "b"})});
+  const auto first = lease(request);
+  EXPECT_EQ(first.events, 1u);
+  settle(first.id);
+  EXPECT_EQ(bodies_of(lease(request)), (Bodies{"b"}));
+}
+
+TEST_F(Leasing, ALeaseStopsBeforeTheRowThatDoesNotFit) {
+  commit({frame(app_, 1, {"a", "b"})});
+  commit({frame(app_, 2, {"c", "d"})});
+  const auto first = lease(lease_of({"shop"}, 3));
+  EXPECT_EQ(bodies_of(first), (Bodies{"a", "b"}));
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}, 3))), (Bodies{"c", "d"}));
+}
+
+TEST_F(Leasing, RejectedEventsArePutAsideWithTheirReason) {
+  commit({frame(app_, 1, {"a", "b", "c", "d"})});
+  const auto lent = lease(lease_of({"shop"}));
+  settle(lent.id, {{lent.rows[0].meta.seq, 1, 2, "too odd"}});
+  EXPECT_EQ(account("delivered"), 2);
+  EXPECT_EQ(account("parked"), 2);
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+  reopen();
+  EXPECT_EQ(account("parked"), 2);
+}
+
+TEST_F(Leasing, ARejectedPartOfAPartialRowIsCountedOnce) {
+  commit({frame(app_, 1, {"a", "b", "c"})});
+  const auto first = lease(lease_of({"shop"}, 2));
+  settle(first.id, {{first.rows[0].meta.seq, 0, 1, "no"}});
+  expect_balanced();
+  settle(lease(lease_of({"shop"}, 2)).id);
+  EXPECT_EQ(account("delivered"), 2);
+  EXPECT_EQ(account("parked"), 1);
+}
+
+TEST_F(Leasing, AVerdictOnEventsThatWereNotLentChangesNothing) {
+  commit({frame(app_, 1, {"a", "b", "c"})});
+  const auto lent = lease(lease_of({"shop"}, 2));
+  const store::Seq seq = lent.rows[0].meta.seq;
+  for (const store::Rejected& wrong :
+       {store::Rejected{seq, 2, 1, ""}, {seq + 1, 0, 1, ""}, {seq, 1, 2, ""}}) {
+    const auto settled = store_->settle({lent.id, "upstream", {wrong}});
+    ASSERT_FALSE(settled);
+    EXPECT_EQ(settled.error().code(), ErrorCode::kInvalidArgument);
+  }
+  EXPECT_EQ(account("queued"), 3);
+}
+
+TEST_F(Leasing, ACrashTurnsALeaseBackIntoQueuedRows) {
+  commit({frame(app_, 1, {"a"})});
+  lease(lease_of({"shop"}));
+  crash_and_reopen();
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (Bodies{"a"}));
+}
+
+TEST_F(Leasing, HeldUsersAreSkippedUntilTheyAreNoLonger) {
+  const auto other = client(2, "shop", 1001);
+  commit({frame(app_, 1, {"mine"}), frame(other, 1, {"yours"})});
+  auto request = lease_of({"shop"});
+  request.held = {{1000, ""}};
+  const auto first = lease(request);
+  EXPECT_EQ(bodies_of(first), (Bodies{"yours"}));
+  EXPECT_EQ(lease(request).id, 0u);
+  request.held = {{1000, "mail"}};
+  EXPECT_EQ(bodies_of(lease(request)), (Bodies{"mine"}));
+}
+
+TEST_F(Leasing, SettlingAnUnknownLeaseIsAnError) {
+  EXPECT_EQ(store_->settle({42, "upstream", {}}).error().code(), ErrorCode::kNotFound);
+}
+
+TEST_F(Leasing, TheOldestQueuedRowIsKnownPerApp) {
+  const auto mail = client(2, "mail");
+  commit({frame(app_, 1, {"a"})});
+  const UnixMs then = clock_.unix_ms();
+  clock_.advance(std::chrono::seconds(5));
+  commit({frame(mail, 1, {"b"}), frame(app_, 2, {"c"})});
+  EXPECT_EQ(store_->queue("shop")->oldest_unix_ms, then);
+  EXPECT_EQ(store_->queue("mail")->oldest_unix_ms, then + 5000);
+  EXPECT_EQ(store_->queue("shop")->events, 2u);
+  settle(lease(lease_of({"shop"}, 1)).id);
+  EXPECT_EQ(store_->queue("shop")->oldest_unix_ms, then + 5000);
+  EXPECT_EQ(store_->queue("nobody")->oldest_unix_ms, std::nullopt);
+}
+
+}  // namespace
+}  // namespace telemetryd::test
