@@ -6,8 +6,10 @@
 //
 // Owns:    the listening socket and the HTTP library's thread "tlm-admin".
 // Thread:  construction and destruction on the loop; handlers run on the loop; Reply from any
-// thread. Limits:  64 connections, 16 of one uid, 10 s inactivity, bodies of 64 KiB, headers of 16
-// KiB, a stream's unsent bytes of 1 MiB.
+//          thread.
+// Limits:  64 connections, 16 of one uid, the last 16 for admins only; 10 s inactivity, bodies of
+//          64 KiB with a Content-Length, headers within 32 KiB of memory, a stream's unsent bytes
+//          of 1 MiB.
 
 #pragma once
 
@@ -53,6 +55,8 @@ class Reply {
   void begin_stream() const;
   bool push(std::string line) const;
   void end_stream() const;
+  // Nobody reads the answer any more; the end of a quiet stream's reader is seen too.
+  bool gone() const;
 
  private:
   std::shared_ptr<State> state_;
