@@ -163,13 +163,14 @@ class Rig:
     """One daemon, its folders and its upstream."""
 
     def __init__(self, build, telemetryd=None, keep=False, batch_events_max=500, commit_delay_ms=50,
-                 request_timeout_s=60):
+                 sync_interval_s=1, request_timeout_s=60):
         self.bin = pathlib.Path(build).resolve() / "bin"
         self.tests = pathlib.Path(build).resolve() / "tests"
         self.telemetryd = pathlib.Path(telemetryd).resolve() if telemetryd else self.bin / "telemetryd"
         self.keep = keep
         self.batch_events_max = batch_events_max
         self.commit_delay_ms = commit_delay_ms
+        self.sync_interval_s = sync_interval_s
         self.request_timeout_s = request_timeout_s
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="telemetryd-proof-"))
         self.state = self.folder / "state"
@@ -245,7 +246,7 @@ events_per_second_per_uid_max = 0
 bytes_max = {4 << 30}
 commit_delay_max_ms = {self.commit_delay_ms}
 [forward]
-sync_interval_s = 1
+sync_interval_s = {self.sync_interval_s}
 batch_events_max = {self.batch_events_max}
 retry_delay_min_ms = 100
 retry_delay_max_s = 1
