@@ -29,8 +29,8 @@ std::size_t append_body(char* data, std::size_t, std::size_t size, void* user) {
 struct LineCutter {
   const std::function<bool(std::string_view)>* on_line;
   CURL* curl;
-  std::string rest;       // the line that is not complete, or the body of an error answer
-  bool stopped = false;   // by the reader
+  std::string rest;      // the line that is not complete, or the body of an error answer
+  bool stopped = false;  // by the reader
   bool too_long = false;
 
   static std::size_t feed(char* data, std::size_t, std::size_t size, void* user) {
@@ -114,8 +114,8 @@ struct AdminClient::Impl {
     if (code == CURLE_WRITE_ERROR) {
       return {ErrorCode::kResourceExhausted, "the answer of telemetryd is larger than 16 MiB"};
     }
-    const char* reason = os_error != 0 ? strerrordesc_np(static_cast<int>(os_error))
-                                       : curl_easy_strerror(code);
+    const char* reason =
+        os_error != 0 ? strerrordesc_np(static_cast<int>(os_error)) : curl_easy_strerror(code);
     return {ErrorCode::kUnavailable,
             fmt::format("telemetryd cannot be reached on {}: {}", socket.native(), reason)};
   }
@@ -136,8 +136,7 @@ struct AdminClient::Impl {
   }
 };
 
-AdminClient::AdminClient(std::filesystem::path socket)
-    : impl_(std::make_unique<Impl>()) {
+AdminClient::AdminClient(std::filesystem::path socket) : impl_(std::make_unique<Impl>()) {
   initialise_curl();
   impl_->socket = std::move(socket);
   impl_->curl = curl_easy_init();

@@ -114,8 +114,9 @@ Result<std::uint64_t> time_of(const Json& value) {
              static_cast<std::uint64_t>(std::llround((seconds - whole) * 1e9));
     }
   }
-  return wrong("'time' must be RFC 3339 with an offset, such as 2026-11-20T12:00:00Z, or seconds "
-               "since 1970");
+  return wrong(
+      "'time' must be RFC 3339 with an offset, such as 2026-11-20T12:00:00Z, or seconds "
+      "since 1970");
 }
 
 Result<std::string> encode_attribute(const std::string& key, const Json& value) {
@@ -172,8 +173,8 @@ Result<void> read_identifier(const std::string& key, const Json& value, std::str
   TELEMETRYD_ASSIGN(const std::string text, string_of(key, value));
   const auto bytes = parse_uuid(text);
   if (!bytes) {
-    return wrong(fmt::format("'{}' must be 32 hex digits, with or without the hyphens of a UUID",
-                             key));
+    return wrong(
+        fmt::format("'{}' must be 32 hex digits, with or without the hyphens of a UUID", key));
   }
   into = std::string(as_text(*bytes));
   return {};
@@ -184,7 +185,8 @@ Result<void> read_word(const std::string& key, const Json& value, Parsed& out) {
   if (key == "kind") {
     const auto at = std::find(kKinds.begin(), kKinds.end(), word);
     if (at == kKinds.end()) {
-      return wrong(fmt::format("unknown kind '{}'; it is one of {}", word, fmt::join(kKinds, ", ")));
+      return wrong(
+          fmt::format("unknown kind '{}'; it is one of {}", word, fmt::join(kKinds, ", ")));
     }
     out.kind = static_cast<std::uint32_t>(at - kKinds.begin());
   } else if (key == "urgency") {
@@ -255,9 +257,21 @@ Result<void> read_member(const std::string& key, const Json& value, Parsed& out)
 
 // Null counts as absent, but not under a name that does not exist.
 bool known(std::string_view key) {
-  constexpr std::array kOwn = {"id",          "kind",       "name",      "category",  "time",
-                               "severity",    "urgency",    "class",     "session_id", "user_id",
-                               "success",     "duration_ms", "exit_code", "attributes", "error",
+  constexpr std::array kOwn = {"id",
+                               "kind",
+                               "name",
+                               "category",
+                               "time",
+                               "severity",
+                               "urgency",
+                               "class",
+                               "session_id",
+                               "user_id",
+                               "success",
+                               "duration_ms",
+                               "exit_code",
+                               "attributes",
+                               "error",
                                "source"};
   return among(kOwn, key) || among(kFromContext, key) || among(kFromDaemon, key);
 }
@@ -288,6 +302,19 @@ std::string encode(const Parsed& parsed, std::uint64_t time, std::string_view id
   return bytes;
 }
 
+// Throws what the JSON library throws.
+Result<Parsed> read_line(std::string_view line) {
+  const Json json = Json::parse(line);
+  if (!json.is_object()) return wrong("a line must be one JSON object");
+  Parsed parsed;
+  for (const auto& [key, value] : json.items()) {
+    if (!known(key)) return wrong(fmt::format("unknown member '{}'", key));
+    TELEMETRYD_TRY(read_member(key, value, parsed));
+  }
+  if (parsed.name.empty()) return wrong("'name' is missing");
+  return parsed;
+}
+
 }  // namespace
 
 Bytes16 derived_id(std::string_view line, std::uint32_t occurrence, std::uint64_t time_unix_nano) {
@@ -309,27 +336,21 @@ Bytes16 derived_id(std::string_view line, std::uint32_t occurrence, std::uint64_
   return id;
 }
 
-Result<ImportedEvent> parse_line(std::string_view line, const LineDefaults& defaults) try {
-  const Json json = Json::parse(line);
-  if (!json.is_object()) return wrong("a line must be one JSON object");
-  Parsed parsed;
-  for (const auto& [key, value] : json.items()) {
-    if (!known(key)) return wrong(fmt::format("unknown member '{}'", key));
-    TELEMETRYD_TRY(read_member(key, value, parsed));
+Result<ImportedEvent> parse_line(std::string_view line, const LineDefaults& defaults) {
+  try {
+    TELEMETRYD_ASSIGN(Parsed parsed, read_line(line));
+    const std::uint64_t id_time = parsed.time.value_or(0);
+    if (parsed.id.empty()) parsed.id = as_text(derived_id(line, defaults.occurrence, id_time));
+    ImportedEvent out;
+    out.bytes = encode(parsed, parsed.time.value_or(defaults.now_unix_nano), parsed.id);
+    out.persistence_class = parsed.persistence_class;
+    out.urgency = parsed.urgency;
+    return out;
+  } catch (const Json::parse_error& error) {
+    return wrong(fmt::format("not JSON at byte {}", error.byte));
+  } catch (const Json::exception&) {
+    return wrong("not JSON that an event can be made of");
   }
-  if (parsed.name.empty()) return wrong("'name' is missing");
-  if (parsed.id.empty()) {
-    parsed.id = as_text(derived_id(line, defaults.occurrence, parsed.time.value_or(0)));
-  }
-  ImportedEvent out;
-  out.bytes = encode(parsed, parsed.time.value_or(defaults.now_unix_nano), parsed.id);
-  out.persistence_class = parsed.persistence_class;
-  out.urgency = parsed.urgency;
-  return out;
-} catch (const nlohmann::json::parse_error& error) {
-  return wrong(fmt::format("not JSON at byte {}", error.byte));
-} catch (const nlohmann::json::exception&) {
-  return wrong("not JSON that an event can be made of");
 }
 
 }  // namespace telemetryd::ctl

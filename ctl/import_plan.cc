@@ -106,8 +106,8 @@ class BlockCutter {
   // The block that is complete because `event` does not belong to it any more, or an empty one.
   Block add(const ImportedEvent& event) {
     Block complete;
-    const bool homogeneous = event.persistence_class == block_.persistence_class &&
-                             event.urgency == block_.urgency;
+    const bool homogeneous =
+        event.persistence_class == block_.persistence_class && event.urgency == block_.urgency;
     const bool full = block_.count >= kBlockEventsMax ||
                       block_.batch.size() + event.bytes.size() + kTagAndLengthMax > kBlockBytesMax;
     if (block_.count > 0 && (!homogeneous || full)) complete = take();

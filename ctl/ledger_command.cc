@@ -4,6 +4,7 @@
 #include "ctl/admin_client.h"
 #include "ctl/ledger_text.h"
 #include "ctl/session.h"
+#include "ctl/text.h"
 
 namespace telemetryd::ctl {
 namespace {
@@ -15,8 +16,7 @@ Result<int> show_ledger(Session& session, const std::string& app) {
   if (!app.empty() && !has_value(apps, app.c_str())) {
     return fail(ErrorCode::kNotFound, fmt::format("no app '{}' has sent events here", app));
   }
-  const auto& accounts =
-      app.empty() ? member_in(ledger, "machine") : member_in(apps, app.c_str());
+  const auto& accounts = app.empty() ? member_in(ledger, "machine") : member_in(apps, app.c_str());
   if (session.json) {
     session.print((app.empty() ? ledger : accounts).dump(2) + "\n");
     return kOk;
@@ -42,7 +42,8 @@ Result<int> check_ledger(Session& session) {
   }
   std::string message = "the ledger does not balance";
   for (const auto& problem : member_in(check, "problems")) {
-    message += "\n  " + printable(problem.is_string() ? problem.get<std::string>() : problem.dump());
+    message +=
+        "\n  " + printable(problem.is_string() ? problem.get<std::string>() : problem.dump());
   }
   return fail(ErrorCode::kDataLoss, message);
 }
@@ -55,9 +56,8 @@ void add_ledger(CLI::App& root, Command& chosen) {
   auto* show = ledger->add_subcommand("show", "Print the accounts of the machine or one app");
   auto app = std::make_shared<std::string>();
   show->add_option("--app", *app, "Only this app");
-  show->callback([&chosen, app] {
-    chosen = [app](Session& session) { return show_ledger(session, *app); };
-  });
+  show->callback(
+      [&chosen, app] { chosen = [app](Session& session) { return show_ledger(session, *app); }; });
   ledger->add_subcommand("check", "Count the stored rows and compare; exit 1 when they differ")
       ->callback([&chosen] { chosen = check_ledger; });
 }

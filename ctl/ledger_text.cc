@@ -14,8 +14,8 @@ void add_reasons(Table& table, const nlohmann::json& accounts, const char* name)
   if (!reasons.is_object()) return;
   for (const auto& [reason, count] : reasons.items()) {
     if (reason == "total" || !count.is_number()) continue;
-    table.add({fmt::format("    {}", printable(reason)),
-               count_text(number_in(reasons, reason.c_str()))});
+    table.add(
+        {fmt::format("    {}", printable(reason)), count_text(number_in(reasons, reason.c_str()))});
   }
 }
 
@@ -36,9 +36,10 @@ std::string accounts_text(const nlohmann::json& accounts) {
   add_reasons(table, accounts, "lost_by_client");
   std::string out = table.text();
   if (has_value(accounts, "balanced")) {
-    out += member_in(accounts, "balanced") == true
-               ? "accepted is the sum of the accounts below it.\n"
-               : "accepted is not the sum of the accounts below it: run telemetryctl ledger check.\n";
+    out +=
+        member_in(accounts, "balanced") == true
+            ? "accepted is the sum of the accounts below it.\n"
+            : "accepted is not the sum of the accounts below it: run telemetryctl ledger check.\n";
   }
   return out;
 }

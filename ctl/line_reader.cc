@@ -68,8 +68,7 @@ struct LineReader::Hash {
 };
 
 LineReader::LineReader(int fd, std::string_view hash_prefix)
-    : fd_(fd),
-      hash_(std::make_unique<Hash>()) {
+    : fd_(fd), hash_(std::make_unique<Hash>()) {
   EVP_DigestInit_ex(hash_->context, EVP_sha256(), nullptr);
   EVP_DigestUpdate(hash_->context, hash_prefix.data(), hash_prefix.size());
 }
@@ -140,7 +139,7 @@ Result<UniqueFd> open_rereadable(const std::string& path, std::uint64_t spool_by
   if (path == "-") return spool(STDIN_FILENO, spool_bytes_max);
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return fail(error_from_errno(errno, path));
-  struct stat status {};
+  struct stat status{};
   if (fstat(fd.get(), &status) != 0) return fail(error_from_errno(errno, path));
   if (S_ISREG(status.st_mode)) return fd;
   if (S_ISDIR(status.st_mode)) return fail(ErrorCode::kInvalidArgument, path + ": is a folder");

@@ -9,8 +9,7 @@ namespace telemetryd::ctl {
 namespace {
 
 constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
-constexpr std::int64_t kSecondsMax =
-    std::numeric_limits<std::int64_t>::max() / kNanosPerSecond - 1;
+constexpr std::int64_t kSecondsMax = std::numeric_limits<std::int64_t>::max() / kNanosPerSecond - 1;
 
 // Reads from the front of a text; a failed read leaves `good` false for all that follow.
 struct Scanner {

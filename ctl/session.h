@@ -27,7 +27,8 @@ enum Exit : int { kOk = 0, kFailed = 1, kUsage = 2, kUnreachable = 3 };
 
 struct Session {
   std::filesystem::path socket;         // of the admin API
-  std::filesystem::path ingest_socket;  // empty: the client library looks for it
+  bool socket_given = false;            // by --socket
+  std::filesystem::path ingest_socket;  // by --ingest-socket
   bool json = false;
   bool quiet = false;
   std::FILE* out = stdout;

@@ -69,11 +69,10 @@ std::string settled(const Json& status) {
 std::string destination_line(const Json& destination, const Style& style) {
   const bool waits = number_in(destination, "queued_events") > 0;
   const bool troubled = has_value(destination, "last_error");
-  std::string out = fmt::format("  {} ({}) ",
-                                text_in(destination, "name", "?"),
-                                text_in(destination, "kind", "?"));
-  out += style.paint(troubled ? Colour::kYellow : Colour::kNone,
-                     destination_state_text(destination));
+  std::string out = fmt::format(
+      "  {} ({}) ", text_in(destination, "name", "?"), text_in(destination, "kind", "?"));
+  out +=
+      style.paint(troubled ? Colour::kYellow : Colour::kNone, destination_state_text(destination));
   if (waits) {
     out += fmt::format("; {} waiting, {}, the oldest for {}",
                        plural(number_in(destination, "queued_events"), "event"),
@@ -88,23 +87,26 @@ std::string kept_back(const Json& app) {
   const std::string name = text_in(app, "name", "?");
   const std::string mode = text_in(app, "mode");
   if (mode == "local") {
-    return fmt::format("  {} is in local mode: its events stay on this machine. To send them: "
-                       "telemetryctl consent enable --app {}\n",
-                       name,
-                       name);
+    return fmt::format(
+        "  {} is in local mode: its events stay on this machine. To send them: "
+        "telemetryctl consent enable --app {}\n",
+        name,
+        name);
   }
   if (mode == "off") {
-    return fmt::format("  {} is off: nothing is collected. To see why: telemetryctl consent status "
-                       "--app {}\n",
-                       name,
-                       name);
+    return fmt::format(
+        "  {} is off: nothing is collected. To see why: telemetryctl consent status "
+        "--app {}\n",
+        name,
+        name);
   }
   if (!has_value(app, "destination") && number_in(app, "queued_events") > 0) {
-    return fmt::format("  {} has no destination: {} kept here and never sent. To send them: "
-                       "telemetryctl destination add NAME --url URL --route {}\n",
-                       name,
-                       plural(number_in(app, "queued_events"), "event"),
-                       name);
+    return fmt::format(
+        "  {} has no destination: {} kept here and never sent. To send them: "
+        "telemetryctl destination add NAME --url URL --route {}\n",
+        name,
+        plural(number_in(app, "queued_events"), "event"),
+        name);
   }
   return {};
 }
@@ -116,8 +118,9 @@ std::string destination_state_text(const Json& destination) {
   const std::string error = text_in(destination, "last_error");
   std::string out = state;
   if (has_value(destination, "next_attempt_s")) {
-    out += fmt::format(", next attempt in {}",
-                       duration_text(std::chrono::seconds(number_in(destination, "next_attempt_s"))));
+    out +=
+        fmt::format(", next attempt in {}",
+                    duration_text(std::chrono::seconds(number_in(destination, "next_attempt_s"))));
   }
   if (const auto attempts = number_in(destination, "attempts"); attempts > 0 && !error.empty()) {
     out += fmt::format(" after {}", plural(attempts, "failed attempt"));
@@ -132,8 +135,9 @@ std::string status_text(const Json& status, const Style& style) {
 
   const auto& destinations = member_in(status, "destinations");
   if (destinations.empty()) {
-    out += "No destination is configured, so nothing leaves this machine. To add one: telemetryctl "
-           "destination add NAME --kind native --url URL\n";
+    out +=
+        "No destination is configured, so nothing leaves this machine. To add one: telemetryctl "
+        "destination add NAME --kind native --url URL\n";
   } else {
     out += "Destinations:\n";
     for (const auto& destination : destinations) out += destination_line(destination, style);

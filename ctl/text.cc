@@ -157,8 +157,8 @@ void Progress::at(std::uint64_t done) {
   next_ = now + kRedrawEvery;
   drawn_ = true;
   const std::uint64_t part = std::min(done, total_);
-  const auto filled = static_cast<std::size_t>(static_cast<double>(part) /
-                                               static_cast<double>(total_) * kBarWidth);
+  const auto filled =
+      static_cast<std::size_t>(static_cast<double>(part) / static_cast<double>(total_) * kBarWidth);
   fmt::print(stream_,
              "\r{} [{}{}] {} of {}\x1b[K",
              what_,

@@ -47,7 +47,9 @@ class Table {
  public:
   explicit Table(std::vector<std::string> titles);
   void add(std::vector<std::string> cells);
+
   bool empty() const { return rows_.size() == 1; }
+
   std::string text() const;
 
  private:
