@@ -32,7 +32,7 @@ Result<UniqueFd> open_target(const std::filesystem::path& path) {
     return fail(ErrorCode::kFailedPrecondition, path.native() + ": is a symbolic link");
   }
   if (!fd) return fail(error_from_errno(errno, path.native()));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return fail(error_from_errno(errno, path.native()));
   if (!S_ISREG(info.st_mode)) {
     return fail(ErrorCode::kFailedPrecondition, path.native() + ": is not a regular file");
@@ -74,7 +74,7 @@ Result<std::string> torn_tail(int fd, off_t size, const std::filesystem::path& p
 }
 
 Result<off_t> repair(int fd, const std::filesystem::path& path) {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) return fail(error_from_errno(errno, path.native()));
   TELEMETRYD_ASSIGN(const std::string tail, torn_tail(fd, info.st_size, path));
   if (tail.empty()) return info.st_size;
@@ -130,18 +130,19 @@ std::string lines_of(const v1::Lease& lease, v1::Outcome& outcome) {
   std::string lines;
   for (const v1::LeasedRow& row : lease.rows()) {
     std::uint32_t seen = 0;
-    const auto visited = event::for_each(row.events(), [&](std::uint32_t index, std::string_view e) {
-      seen = index + 1;
-      auto shown = event::to_json(e, row.context());
-      if (!shown) {
-        reject(outcome, row, index, 1, "invalid_event: " + shown.error().message());
-        return true;
-      }
-      if (!row.machine_id().empty()) (*shown)["machine_id"] = row.machine_id();
-      lines += shown->dump(-1, ' ', false, json::error_handler_t::replace);
-      lines += '\n';
-      return true;
-    });
+    const auto visited =
+        event::for_each(row.events(), [&](std::uint32_t index, std::string_view e) {
+          seen = index + 1;
+          auto shown = event::to_json(e, row.context());
+          if (!shown) {
+            reject(outcome, row, index, 1, "invalid_event: " + shown.error().message());
+            return true;
+          }
+          if (!row.machine_id().empty()) (*shown)["machine_id"] = row.machine_id();
+          lines += shown->dump(-1, ' ', false, json::error_handler_t::replace);
+          lines += '\n';
+          return true;
+        });
     if (!visited && seen < row.count()) {
       reject(outcome, row, seen, row.count() - seen, "invalid_event: " + visited.error().message());
     }

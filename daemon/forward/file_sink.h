@@ -39,6 +39,7 @@ std::string lines_of(const v1::Lease& lease, v1::Outcome& outcome);
 
 // Appends whole lines durably. A line that a crash tore is cut off first when it is not JSON: its
 // batch was never reported as delivered and comes again.
-[[nodiscard]] Result<void> append_lines(const std::filesystem::path& path, const std::string& lines);
+[[nodiscard]] Result<void> append_lines(const std::filesystem::path& path,
+                                        const std::string& lines);
 
 }  // namespace telemetryd::forward

@@ -97,9 +97,12 @@ Result<void> Forwarder::write_link() {
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return {};
     // A peer that is gone shows as end of file on the next read.
-    if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) output_.clear();
-    else if (sent < 0) return fail(error_from_errno(errno, "the link to telemetryd"));
-    else output_.erase(0, static_cast<std::size_t>(sent));
+    if (sent < 0 && (errno == EPIPE || errno == ECONNRESET))
+      output_.clear();
+    else if (sent < 0)
+      return fail(error_from_errno(errno, "the link to telemetryd"));
+    else
+      output_.erase(0, static_cast<std::size_t>(sent));
   }
   return {};
 }

@@ -86,8 +86,7 @@ std::chrono::milliseconds retry_after(const HttpResponse& response) {
       const auto bound = static_cast<double>(kRetryAfterMax.count());
       if (std::isfinite(seconds) && seconds > 0) {
         const double bounded = std::min(seconds, bound);
-        wait = std::max(wait,
-                        std::chrono::milliseconds(static_cast<std::int64_t>(bounded * 1000)));
+        wait = std::max(wait, std::chrono::milliseconds(static_cast<std::int64_t>(bounded * 1000)));
       }
     }
   }
@@ -146,8 +145,8 @@ std::string describe(const HttpResponse& response) {
   }
   if (!response.location.empty()) {
     // What stands behind the question mark of a foreign address may be somebody's session.
-    text += " to " + response.location.substr(0, std::min<std::size_t>(
-                                                     200, response.location.find_first_of("?#")));
+    text += " to " + response.location.substr(
+                         0, std::min<std::size_t>(200, response.location.find_first_of("?#")));
   }
   if (const std::string next = advice(response); !next.empty()) text += "; " + next;
   return printable(text);

@@ -14,7 +14,7 @@ namespace telemetryd::forward {
 namespace {
 
 Result<void> check_file(const std::filesystem::path& path, int fd) {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) return fail(error_from_errno(errno, path.native()));
   if (!S_ISREG(info.st_mode)) {
     return fail(ErrorCode::kInvalidArgument, path.native() + ": not a regular file");

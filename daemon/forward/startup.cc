@@ -70,7 +70,7 @@ Result<sockaddr_un> address_of(const std::filesystem::path& path) {
 
 // A socket whose owner died still has its name; anything else at that place stays.
 Result<void> remove_dead_socket(const std::filesystem::path& path, const sockaddr_un& address) {
-  struct stat info {};
+  struct stat info{};
   if (::lstat(path.c_str(), &info) != 0) return {};
   if (!S_ISSOCK(info.st_mode)) {
     return fail(ErrorCode::kFailedPrecondition, path.native() + ": exists and is no socket");
@@ -90,7 +90,8 @@ std::string_view usage() {
   return "usage: telemetryd-forward [--config FILE] [--fd N | --listen PATH] [--peer USER]\n"
          "       telemetryd-forward --help | --version\n"
          "\n"
-         "Delivers what telemetryd leases to it. telemetryd starts this program itself; by hand it\n"
+         "Delivers what telemetryd leases to it. telemetryd starts this program itself; by hand "
+         "it\n"
          "is of use with --listen only.\n"
          "\n"
          "  --config FILE   configuration to read instead of the default one\n"
@@ -158,7 +159,8 @@ Result<UniqueFd> listen_at(const std::filesystem::path& path) {
   // The mode must hold from the first moment on, not from a chmod on.
   const mode_t old_mask = ::umask(0177);
   const int bound =
-      ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ? errno : 0;
+      ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ? errno
+                                                                                         : 0;
   ::umask(old_mask);
   if (bound != 0) return fail(error_from_errno(bound, path.native()));
   if (::listen(fd.get(), 8) != 0) return fail(error_from_errno(errno, path.native()));
@@ -173,7 +175,8 @@ Result<UniqueFd> accept_daemon(int listener, std::optional<uid_t> peer) {
     ucred credentials{};
     socklen_t size = sizeof credentials;
     if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) continue;
-    if (credentials.uid == 0 || credentials.uid == ::geteuid() || credentials.uid == peer) return fd;
+    if (credentials.uid == 0 || credentials.uid == ::geteuid() || credentials.uid == peer)
+      return fd;
     log::warn("peer_refused", {{"uid", credentials.uid}});
   }
 }
@@ -186,9 +189,10 @@ Result<UniqueFd> take_link(int fd) {
   int type = 0;
   socklen_t size = sizeof type;
   if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) {
-    return fail(ErrorCode::kInvalidArgument,
-                "descriptor " + std::to_string(fd) +
-                    " is no link to telemetryd; telemetryd starts this program itself, or see --listen");
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "descriptor " + std::to_string(fd) +
+            " is no link to telemetryd; telemetryd starts this program itself, or see --listen");
   }
   UniqueFd link(fd);
   ::fcntl(fd, F_SETFD, FD_CLOEXEC);

@@ -118,8 +118,8 @@ bool Destination::restore(std::string_view text, BootMs now, UnixMs now_unix) {
   const json error = state.value("last_error", json());
   if (!failures.is_number_unsigned() || !held.is_boolean() || !error.is_string()) return false;
 
-  failures_ = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(failures.get<std::uint64_t>(), 1'000'000));
+  failures_ =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(failures.get<std::uint64_t>(), 1'000'000));
   held_ = held.get<bool>();
   last_error_ = error.get<std::string>().substr(0, kErrorBytesMax);
   if (const json at = state.value("last_success_unix_ms", json()); at.is_number_integer()) {

@@ -54,6 +54,7 @@ class Destination {
 
   // What its apps hold together now, leased rows included.
   void queue_is(std::uint64_t events, std::uint64_t bytes);
+
   // An urgent row arrived: due now, but never past a backoff.
   void urge() { urgent_ = true; }
 
@@ -72,8 +73,8 @@ class Destination {
 
   // The caller took up kLease; nothing else is due until one of the three answers below.
   void leasing();
-  // The store had nothing to lend: the cycle ends. What is still queued may not leave (consent), and
-  // does not count for the size trigger any more.
+  // The store had nothing to lend: the cycle ends. What is still queued may not leave (consent),
+  // and does not count for the size trigger any more.
   void drained();
   // Delivered and settled. More is due at once, until drained.
   void delivered(UnixMs now_unix);

@@ -13,7 +13,8 @@
 namespace telemetryd::schedule {
 
 struct ForwarderLink::Impl {
-  // A child outlives its link by the time it takes to exit; it is kept until the loop has seen that.
+  // A child outlives its link by the time it takes to exit; it is kept until the loop has seen
+  // that.
   struct Process {
     std::unique_ptr<loop::Child> child;
     bool exited = false;
@@ -31,8 +32,11 @@ struct ForwarderLink::Impl {
         options(std::move(options_arg)),
         prng(prng_arg),
         hooks(std::move(hooks_arg)),
-        timeout(loop, [this] { end(said_hello ? "forwarder gave no answer in time"
-                                              : "forwarder sent no greeting in time"); }),
+        timeout(loop,
+                [this] {
+                  end(said_hello ? "forwarder gave no answer in time"
+                                 : "forwarder sent no greeting in time");
+                }),
         grace(loop, [this] { kill_all(); }) {}
 
   ForwarderLink& link;
@@ -224,8 +228,8 @@ void ForwarderLink::Impl::reap() {
 
 ForwarderLink::ForwarderLink(
     loop::Loop& loop, const Clock& clock, Options options, Prng& prng, Hooks hooks)
-    : impl_(std::make_unique<Impl>(
-          *this, loop, clock, std::move(options), prng, std::move(hooks))) {}
+    : impl_(
+          std::make_unique<Impl>(*this, loop, clock, std::move(options), prng, std::move(hooks))) {}
 
 ForwarderLink::~ForwarderLink() {
   impl_->kill_all();

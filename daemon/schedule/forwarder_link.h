@@ -61,8 +61,10 @@ class ForwarderLink {
   [[nodiscard]] Result<void> open();
   bool is_open() const;
   bool ready() const;
+
   // After failures, not before this time.
   BootMs earliest() const { return earliest_; }
+
   // Somebody asks by hand: no waiting for the next open().
   void forgive() { earliest_ = 0; }
 

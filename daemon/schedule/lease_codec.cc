@@ -26,7 +26,9 @@ constexpr std::uint32_t bytes(std::uint32_t field) {
 
 constexpr std::size_t kPrefixBytes = 4;
 
-data_view view_of(std::string_view text) { return {text.data(), text.size()}; }
+data_view view_of(std::string_view text) {
+  return {text.data(), text.size()};
+}
 
 std::string with_length(std::string_view body) {
   std::string message;
@@ -167,7 +169,7 @@ std::string encode_probe(std::uint64_t id, std::string_view destination) {
 std::string encode_reload() {
   std::string body;
   pbf_writer message(body);
-  message.add_message(3, "");
+  message.add_message(3, std::string());
   return with_length(body);
 }
 

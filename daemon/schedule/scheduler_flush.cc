@@ -18,20 +18,19 @@ void Scheduler::Impl::flush(std::function<void(Result<void>)> done, milliseconds
   auto flush = std::make_shared<Flush>();
   flush->done = std::move(done);
   // A timer must not end inside its own callback: the next turn finishes the flush.
-  flush->deadline =
-      std::make_unique<loop::Timer>(loop, [this, weak = std::weak_ptr<Flush>(flush)] {
-        const auto late = weak.lock();
-        if (!late) return;
-        late->first_error = Error(ErrorCode::kDeadlineExceeded, "not everything was sent in time");
-        late->waiting.clear();
-        late->armed = true;
-        if (const auto posted = loop.post([this, token = std::weak_ptr<bool>(alive)] {
-              if (!token.expired()) turn();
-            });
-            !posted) {
-          log::warn("flush_end_postponed", {{"cause", posted.error().message()}});
-        }
-      });
+  flush->deadline = std::make_unique<loop::Timer>(loop, [this, weak = std::weak_ptr<Flush>(flush)] {
+    const auto late = weak.lock();
+    if (!late) return;
+    late->first_error = Error(ErrorCode::kDeadlineExceeded, "not everything was sent in time");
+    late->waiting.clear();
+    late->armed = true;
+    if (const auto posted = loop.post([this, token = std::weak_ptr<bool>(alive)] {
+          if (!token.expired()) turn();
+        });
+        !posted) {
+      log::warn("flush_end_postponed", {{"cause", posted.error().message()}});
+    }
+  });
   flush->deadline->start_once(deadline);
   flushes.push_back(flush);
 
@@ -103,13 +102,13 @@ void Scheduler::Impl::status(std::function<void(std::vector<DestinationStatus>)>
     }
     return all;
   };
-  const auto posted = run_on_store(
-      store,
-      loop,
-      std::move(job),
-      [report, done, token = std::weak_ptr<bool>(alive)](const StoreAnswer& answer) {
-        if (!token.expired()) done(report(answer.queues));
-      });
+  const auto posted =
+      run_on_store(store,
+                   loop,
+                   std::move(job),
+                   [report, done, token = std::weak_ptr<bool>(alive)](const StoreAnswer& answer) {
+                     if (!token.expired()) done(report(answer.queues));
+                   });
   // The store is too busy to be asked: what we last knew is better than nothing.
   if (!posted) done(report(apps));
 }

@@ -153,9 +153,9 @@ void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
              {{"destination", handover->destination},
               {"events", handover->lease.events},
               {"attempt", slot->machine.attempt()}});
-  link.send(encode_lease(
-                slot->out->message_id, handover->destination, slot->machine.attempt(), rows),
-            true);
+  link.send(
+      encode_lease(slot->out->message_id, handover->destination, slot->machine.attempt(), rows),
+      true);
 }
 
 void Scheduler::Impl::on_outcome(Outcome outcome) {
@@ -165,8 +165,8 @@ void Scheduler::Impl::on_outcome(Outcome outcome) {
     return;
   }
   if (outcome.verdict != Verdict::kDelivered) {
-    const auto wait = std::min<std::uint64_t>(
-        outcome.retry_after_ms, static_cast<std::uint64_t>(kRetryAfterMax.count()));
+    const auto wait = std::min<std::uint64_t>(outcome.retry_after_ms,
+                                              static_cast<std::uint64_t>(kRetryAfterMax.count()));
     lease_failed(*slot,
                  {outcome.verdict == Verdict::kHold,
                   std::chrono::milliseconds(wait),
@@ -209,8 +209,7 @@ void Scheduler::Impl::on_link_end(const std::string& why) {
   std::vector<Slot*> hit;
   for (auto& [name, slot] : slots) {
     // Those whose lease was out, and those that were due and now must wait as well.
-    const bool waits_for_link =
-        !slot->busy && slot->machine.step(now).kind == Action::Kind::kLease;
+    const bool waits_for_link = !slot->busy && slot->machine.step(now).kind == Action::Kind::kLease;
     if (slot->out || waits_for_link) hit.push_back(slot.get());
   }
   for (Slot* slot : hit) lease_failed(*slot, {false, {}, why});
@@ -236,8 +235,8 @@ void Scheduler::Impl::save_state(Slot& slot) {
   StoreJob job;
   job.releases = unreleased;
   job.save.emplace(slot.spec.name, slot.machine.persisted(clock.boot_ms(), clock.unix_ms()));
-  const auto posted = run_on_store(
-      store, loop, std::move(job), [name = slot.spec.name](const StoreAnswer& answer) {
+  const auto posted =
+      run_on_store(store, loop, std::move(job), [name = slot.spec.name](const StoreAnswer& answer) {
         if (answer.saved) return;
         log::warn("destination_state_not_saved",
                   {{"destination", name}, {"cause", answer.saved.error().message()}});

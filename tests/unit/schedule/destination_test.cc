@@ -1,0 +1,277 @@
+#include "schedule/destination.h"
+
+#include <set>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "support/fake_clock.h"
+
+namespace telemetryd::schedule {
+namespace {
+
+using namespace std::chrono_literals;
+using Kind = Action::Kind;
+using State = Destination::State;
+
+constexpr Timing kTiming{300s, 1000, 1u << 20, {1000ms, 300000ms}};
+
+class DestinationTest : public ::testing::Test {
+ protected:
+  Action step() { return destination_.step(clock_.boot_ms()); }
+
+  // Time passes until the machine's own wait is over.
+  void pass_wait() {
+    const Action action = step();
+    ASSERT_EQ(action.kind, Kind::kWait);
+    clock_.advance(std::chrono::milliseconds(action.until - clock_.boot_ms()));
+    ASSERT_EQ(step().kind, Kind::kLease);
+  }
+
+  void fail(Failure failure) {
+    destination_.leasing();
+    destination_.failed(clock_.boot_ms(), failure);
+  }
+
+  test::FakeClock clock_;
+  Prng prng_{11};
+  Destination destination_{kTiming, prng_};
+};
+
+TEST_F(DestinationTest, WantsNoTimerWhileNothingIsQueued) {
+  EXPECT_EQ(step().kind, Kind::kNothing);
+  EXPECT_EQ(destination_.state(), State::kIdle);
+
+  destination_.queue_is(1, 10);
+  EXPECT_EQ(step().kind, Kind::kWait);
+  destination_.queue_is(0, 0);
+  EXPECT_EQ(step().kind, Kind::kNothing);
+}
+
+TEST_F(DestinationTest, WantsNoTimerInBackoffOnceTheQueueIsErased) {
+  destination_.queue_is(1, 10);
+  fail({false, 60s, "refused"});
+  EXPECT_EQ(step().kind, Kind::kWait);
+  destination_.queue_is(0, 0);
+  EXPECT_EQ(step().kind, Kind::kNothing);
+}
+
+TEST_F(DestinationTest, AFewEventsWaitForTheInterval) {
+  destination_.queue_is(5, 500);
+  EXPECT_EQ(destination_.state(), State::kWaiting);
+  pass_wait();
+}
+
+TEST(Destination, TheFirstPhaseIsSpreadOverTheInterval) {
+  Prng prng(3);
+  int early = 0;
+  int late = 0;
+  for (int i = 0; i < 1000; ++i) {
+    Destination destination(kTiming, prng);
+    destination.queue_is(1, 10);
+    const Action action = destination.step(0);
+    ASSERT_LE(action.until, 300000);
+    (action.until < 150000 ? early : late) += 1;
+  }
+  EXPECT_NEAR(early, late, 200);
+}
+
+TEST_F(DestinationTest, LaterIntervalsVaryByATenth) {
+  std::set<BootMs> seen;
+  destination_.queue_is(1, 10);
+  pass_wait();
+  for (int i = 0; i < 200; ++i) {
+    destination_.leasing();
+    destination_.queue_is(0, 0);
+    destination_.drained();
+    destination_.queue_is(1, 10);
+    const Action action = step();
+    ASSERT_EQ(action.kind, Kind::kWait);
+    const BootMs wait = action.until - clock_.boot_ms();
+    EXPECT_GE(wait, 270000);
+    EXPECT_LE(wait, 330000);
+    seen.insert(wait);
+    clock_.advance(std::chrono::milliseconds(wait));
+    ASSERT_EQ(step().kind, Kind::kLease);
+  }
+  EXPECT_GT(seen.size(), 150u);
+}
+
+TEST_F(DestinationTest, AFullBatchIsDueAtOnceByEventsAndByBytes) {
+  destination_.queue_is(999, 100);
+  EXPECT_EQ(step().kind, Kind::kWait);
+  destination_.queue_is(1000, 100);
+  EXPECT_EQ(step().kind, Kind::kLease);
+  destination_.queue_is(2, 1u << 20);
+  EXPECT_EQ(step().kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, AnUrgentEventIsDueAtOnceButNotPastABackoff) {
+  destination_.queue_is(1, 10);
+  destination_.urge();
+  EXPECT_EQ(step().kind, Kind::kLease);
+
+  fail({false, 60s, "busy"});
+  destination_.urge();
+  EXPECT_EQ(step().kind, Kind::kWait);
+}
+
+TEST_F(DestinationTest, DrainsEverythingBeforeItWaitsAgain) {
+  destination_.queue_is(3500, 100);
+  for (const std::uint64_t left : {2500u, 1500u, 500u, 0u}) {
+    ASSERT_EQ(step().kind, Kind::kLease);
+    destination_.leasing();
+    EXPECT_EQ(step().kind, Kind::kNothing);
+    destination_.queue_is(left, 100);
+    destination_.delivered(clock_.unix_ms());
+  }
+  EXPECT_EQ(step().kind, Kind::kNothing);
+  EXPECT_EQ(destination_.state(), State::kIdle);
+}
+
+TEST_F(DestinationTest, NeverBeforeRetryAfter) {
+  destination_.queue_is(5000, 10);
+  fail({false, 40s, "slow down"});
+  EXPECT_EQ(destination_.state(), State::kBackoff);
+  clock_.advance(39999ms);
+  EXPECT_EQ(step().kind, Kind::kWait);
+  clock_.advance(1ms);
+  EXPECT_EQ(step().kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, AWallClockJumpDoesNotMoveARunningBackoff) {
+  destination_.queue_is(5, 10);
+  fail({false, 40s, "slow down"});
+  clock_.jump(24h);
+  EXPECT_EQ(step().kind, Kind::kWait);
+  clock_.jump(-48h);
+  clock_.advance(40s);
+  EXPECT_EQ(step().kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, FailuresCountUpAndASuccessForgetsThem) {
+  destination_.queue_is(5, 10);
+  fail({false, 0ms, "one"});
+  fail({false, 0ms, "two"});
+  EXPECT_EQ(destination_.attempt(), 3u);
+  EXPECT_EQ(destination_.last_error(), "two");
+
+  destination_.leasing();
+  destination_.delivered(clock_.unix_ms());
+  EXPECT_EQ(destination_.attempt(), 1u);
+  EXPECT_EQ(destination_.last_error(), "");
+  EXPECT_EQ(destination_.last_success(), clock_.unix_ms());
+}
+
+TEST_F(DestinationTest, AHeldDestinationProbesWithOneLeasePerBackoff) {
+  destination_.queue_is(5000, 10);
+  fail({true, 20s, "status 401"});
+  for (int probe = 0; probe < 5; ++probe) {
+    EXPECT_EQ(destination_.state(), State::kHeld);
+    clock_.advance(19999ms);
+    ASSERT_EQ(step().kind, Kind::kWait);
+    clock_.advance(300s);
+    ASSERT_EQ(step().kind, Kind::kLease);
+    fail({true, 20s, "status 401"});
+  }
+  EXPECT_EQ(destination_.failures(), 6u);
+}
+
+TEST_F(DestinationTest, ReconfigurationTriesAHeldDestinationAtOnce) {
+  destination_.queue_is(5, 10);
+  fail({true, 1h, "status 401"});
+  ASSERT_EQ(step().kind, Kind::kWait);
+  destination_.reconsider(clock_.boot_ms());
+  EXPECT_EQ(step().kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, FlushGoesPastBackoffOnce) {
+  destination_.queue_is(5, 10);
+  fail({false, 1h, "down"});
+  destination_.flush();
+  ASSERT_EQ(step().kind, Kind::kLease);
+  fail({false, 1h, "down"});
+  EXPECT_EQ(step().kind, Kind::kWait);
+}
+
+TEST_F(DestinationTest, RowsThatMayNotLeaveDoNotMakeItSpin) {
+  destination_.queue_is(5000, 1u << 22);
+  destination_.leasing();
+  destination_.drained();
+  EXPECT_EQ(step().kind, Kind::kWait);
+  destination_.queue_is(5999, 1u << 22);
+  EXPECT_EQ(step().kind, Kind::kWait);
+  destination_.queue_is(6000, 1u << 22);
+  EXPECT_EQ(step().kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, StateSurvivesARestart) {
+  destination_.queue_is(5, 10);
+  fail({true, 600s, "status 403"});
+  const std::string saved = destination_.persisted(clock_.boot_ms(), clock_.unix_ms());
+
+  // The machine was off for 100 s and counts its boot time anew.
+  Destination other(kTiming, prng_);
+  const UnixMs later = clock_.unix_ms() + 100000;
+  ASSERT_TRUE(other.restore(saved, 5000, later));
+  other.queue_is(5, 10);
+  EXPECT_EQ(other.state(), State::kHeld);
+  EXPECT_EQ(other.failures(), 1u);
+  EXPECT_EQ(other.last_error(), "status 403");
+  const Action action = other.step(5000);
+  ASSERT_EQ(action.kind, Kind::kWait);
+  EXPECT_EQ(action.until, 5000 + 500000);
+}
+
+TEST_F(DestinationTest, AStateFromAClockThatWasWrongByYearsIsRebased) {
+  destination_.queue_is(5, 10);
+  fail({false, 600s, "down"});
+  const std::string saved = destination_.persisted(clock_.boot_ms(), clock_.unix_ms());
+  constexpr UnixMs kYearMs = 365LL * 86400 * 1000;
+
+  Destination back(kTiming, prng_);
+  ASSERT_TRUE(back.restore(saved, 0, clock_.unix_ms() - kYearMs));
+  back.queue_is(5, 10);
+  EXPECT_LE(back.step(0).until, 300000);
+
+  Destination ahead(kTiming, prng_);
+  ASSERT_TRUE(ahead.restore(saved, 0, clock_.unix_ms() + kYearMs));
+  ahead.queue_is(5, 10);
+  EXPECT_EQ(ahead.step(0).kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, AStateThatIsNoneIsIgnored) {
+  for (const char* text : {"",
+                           "{",
+                           "[]",
+                           "{\"v\":2}",
+                           "{\"v\":1,\"failures\":-1,\"held\":true,\"last_error\":\"\"}",
+                           "{\"v\":1,\"failures\":1,\"held\":1,\"last_error\":\"\"}"}) {
+    EXPECT_FALSE(destination_.restore(text, 0, 0)) << text;
+    EXPECT_EQ(destination_.failures(), 0u);
+  }
+}
+
+TEST_F(DestinationTest, ExtremeNumbersInAStateDoNoHarm) {
+  ASSERT_TRUE(destination_.restore("{\"v\":1,\"failures\":18446744073709551615,\"held\":false,"
+                                   "\"last_error\":\"x\",\"next_attempt_unix_ms\":"
+                                   "9223372036854775807}",
+                                   1000,
+                                   1'700'000'000'000));
+  destination_.queue_is(1, 1);
+  EXPECT_LE(destination_.step(1000).until, 301000);
+  ASSERT_TRUE(destination_.restore("{\"v\":1,\"failures\":1,\"held\":false,\"last_error\":\"x\","
+                                   "\"next_attempt_unix_ms\":-9223372036854775808}",
+                                   1000,
+                                   1'700'000'000'000));
+  EXPECT_EQ(destination_.step(1000).kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, ErrorTextIsBounded) {
+  destination_.queue_is(1, 1);
+  fail({false, 0ms, std::string(100000, 'x')});
+  EXPECT_EQ(destination_.last_error().size(), Destination::kErrorBytesMax);
+}
+
+}  // namespace
+}  // namespace telemetryd::schedule
