@@ -323,10 +323,10 @@ machine_id_file = "{machine_id}"
         result = self.run(self.bin / "telemetry-server", "app", "create", "--database",
                           f"sqlite:{self.server_database}", "--org", org, "--app", app, "--url",
                           f"http://127.0.0.1:{self.gate.port}", "--print-config", "--out-dir", credentials)
-        start = result.stdout.find("[[destination]]")
-        if start < 0:
+        found = re.search(r"^\[\[destination\]\]\n(?:[a-z_]+ = .*\n)+", result.stdout, re.MULTILINE)
+        if not found:
             raise Untested("telemetry-server printed no [[destination]]:\n" + result.stdout)
-        return re.sub(r'(?m)^name = .*$', f'name = "{name}"', result.stdout[start:])
+        return re.sub(r"(?m)^name = .*$", f'name = "{name}"', found[0])
 
     def start_server(self, through_gate=True):
         port_file = self.folder / "server.port"

@@ -11,6 +11,7 @@ usage: service_test.py BUILD_FOLDER
 import json
 import os
 import pathlib
+import shutil
 import signal
 import stat
 import subprocess
@@ -47,8 +48,8 @@ kind = "native"
 url = "http://127.0.0.1:{STALLED_PORT}"
 org = "acme"
 app = "stuck"
-token_file = "/etc/telemetryd/secrets/token"
-secret_file = "/etc/telemetryd/secrets/secret"
+token_file = "/etc/telemetryd/credentials/token"
+secret_file = "/etc/telemetryd/credentials/secret"
 [[route]]
 app = "tool"
 destination = "disk"
@@ -129,11 +130,14 @@ class ServiceTest:
         run("systemd-sysusers")
         # It speaks of other packages' folders too, and may complain about those.
         run("systemd-tmpfiles", "--create", "--prefix=/run/telemetryd", "--prefix=/etc/telemetryd")
-        configuration = self.machine.path("/etc/telemetryd/telemetryd.toml")
-        configuration.write_text(CONFIG)
+        # A build for /usr/local installs its configuration there too, where nobody reads it.
+        local = self.machine.path("/usr/local/etc/telemetryd")
+        if local.is_dir():
+            shutil.copytree(local, self.machine.path("/etc/telemetryd"), dirs_exist_ok=True)
+        self.machine.path("/etc/telemetryd/telemetryd.toml").write_text(CONFIG)
         group = int(run("id", "-g", "telemetryd-forward").stdout)
         for name in ("token", "secret"):
-            secret = self.machine.path(f"/etc/telemetryd/secrets/{name}")
+            secret = self.machine.path(f"/etc/telemetryd/credentials/{name}")
             secret.write_text("tk_" + "0" * 40 + "\n")
             os.chown(secret, 0, group)
             secret.chmod(0o640)
@@ -180,7 +184,7 @@ class ServiceTest:
         state = self.machine.path("/var/lib/telemetryd").stat()
         self.check("the state folder is the daemon's alone",
                    stat.S_IMODE(state.st_mode) == 0o700 and str(state.st_uid) == self.uid_of("telemetryd"))
-        secrets = pathlib.Path(f"/proc/{pid}/root/etc/telemetryd/secrets")
+        secrets = pathlib.Path(f"/proc/{pid}/root/etc/telemetryd/credentials")
         self.check("it cannot see the destinations' secrets", not (secrets / "secret").exists())
 
     def takes_events_and_answers(self):
