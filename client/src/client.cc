@@ -1,0 +1,202 @@
+#include "telemetry_core/client.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "telemetry_core/ticks.h"
+
+namespace telemetryd::client {
+
+// The hot path. Everything in it is bounded: no allocation, no lock, no system call while the
+// sender is awake.
+telemetry_status_t Client::put(const telemetry_event_t& event) {
+  Block& block = *block_;
+  EventPlan plan;
+  const telemetry_status_t planned =
+      plan_event(event, true, block.event_bytes_max.load(std::memory_order_relaxed), plan);
+  if (planned != TELEMETRY_OK) return planned;
+  Ring::Slot slot;
+  if (!ring_.reserve(plan.record_bytes, slot)) {
+    wake_if_resting(ring_bytes_);
+    return TELEMETRY_QUEUE_FULL;
+  }
+
+  // The slot's position is unique within the instance, so the ID needs no counter of its own.
+  const uint64_t now = realtime_ns();
+  const uint64_t random = mix64(slot.position + block.seed[0].load(std::memory_order_relaxed)) ^
+                          block.seed[1].load(std::memory_order_relaxed);
+  uint8_t id[kIdBytes];
+  if (event.id == nullptr) make_uuid7(now, random, id);
+  const uint64_t session[2] = {block.session_id[0].load(std::memory_order_relaxed),
+                               block.session_id[1].load(std::memory_order_relaxed)};
+  const EventStamp stamp{.id = event.id != nullptr ? event.id : id,
+                         .session = reinterpret_cast<const uint8_t*>(session),
+                         .time_unix_nano = event.time_unix_nano != 0 ? event.time_unix_nano : now};
+  write_event(event, plan, stamp, slot.data);
+  ring_.publish(slot,
+                plan.record_bytes,
+                static_cast<uint8_t>(event.persistence_class),
+                static_cast<uint8_t>(event.urgency));
+  // Publish, count, look: see Sender::must_not_sleep().
+  block.ring.accepted.fetch_add(1, std::memory_order_acq_rel);
+  wake_if_resting(slot.used);
+  return TELEMETRY_OK;
+}
+
+void Client::wake_if_resting(uint64_t ring_used) {
+  const Rest rest = block_->rest.load(std::memory_order_relaxed);
+  if (rest == Rest::kBusy) return;
+  if (rest == Rest::kLingering && ring_used <= ring_bytes_ / 2) return;
+  // One producer wakes it, the others see that somebody did.
+  if (block_->rest.exchange(Rest::kBusy, std::memory_order_relaxed) != Rest::kBusy) wake();
+}
+
+void Client::wake() {
+  wake_sender(*block_, wake_write_);
+}
+
+void Client::count_drop(telemetry_status_t status) {
+  Block& block = *block_;
+  switch (status) {
+    case TELEMETRY_QUEUE_FULL: block.dropped_queue_full.fetch_add(1); break;
+    case TELEMETRY_TOO_LARGE: block.dropped_too_large.fetch_add(1); break;
+    case TELEMETRY_INVALID: block.dropped_invalid.fetch_add(1); break;
+    case TELEMETRY_DISABLED: block.dropped_disabled.fetch_add(1); break;
+    case TELEMETRY_OK:
+    case TELEMETRY_TIMEOUT:
+    case TELEMETRY_CLOSED:
+    case TELEMETRY_NO_MEMORY: break;
+  }
+}
+
+telemetry_status_t Client::pass_gate() {
+  for (;;) {
+    switch (block_->gate.load(std::memory_order_acquire)) {
+      case Gate::kOpen: return TELEMETRY_OK;
+      case Gate::kDisabled: return TELEMETRY_DISABLED;
+      case Gate::kClosing: return TELEMETRY_CLOSED;
+      case Gate::kStarting: sched_yield(); break;
+      case Gate::kForked: {
+        const telemetry_status_t status = revive();
+        if (status != TELEMETRY_OK) return status;
+        break;
+      }
+    }
+  }
+}
+
+telemetry_status_t Client::track(const telemetry_event_t& event) {
+  if (block_ == nullptr) {
+    dropped_while_off_.fetch_add(1, std::memory_order_relaxed);
+    return TELEMETRY_DISABLED;
+  }
+  if (block_->gate.load(std::memory_order_acquire) != Gate::kOpen) {
+    const telemetry_status_t status = pass_gate();
+    if (status != TELEMETRY_OK) {
+      count_drop(status);
+      return status;
+    }
+  }
+  const telemetry_status_t status = put(event);
+  if (status != TELEMETRY_OK) count_drop(status);
+  return status;
+}
+
+telemetry_status_t Client::send(const telemetry_event_t& event, uint32_t deadline_ms) {
+  if (block_ == nullptr) return track(event);
+  telemetry_status_t status = pass_gate();
+  if (status == TELEMETRY_OK) status = put(event);
+  if (status == TELEMETRY_QUEUE_FULL) status = wait_for_room(event, deadline_after(deadline_ms));
+  count_drop(status);
+  return status;
+}
+
+telemetry_status_t Client::wait_for_room(const telemetry_event_t& event, uint64_t deadline) {
+  Block& block = *block_;
+  block.room_waiters.fetch_add(1, std::memory_order_acq_rel);
+  telemetry_status_t status = TELEMETRY_TIMEOUT;
+  for (;;) {
+    const uint32_t seen = block.room_word.load(std::memory_order_acquire);
+    status = pass_gate();
+    if (status == TELEMETRY_OK) status = put(event);
+    if (status != TELEMETRY_QUEUE_FULL) break;
+    if (monotonic_ns() >= deadline) {
+      status = TELEMETRY_TIMEOUT;
+      break;
+    }
+    wait_while_equal(block.room_word, seen, deadline);
+  }
+  block.room_waiters.fetch_sub(1, std::memory_order_acq_rel);
+  return status;
+}
+
+bool Client::wait_until_settled(uint64_t mark, uint64_t deadline) {
+  Block& block = *block_;
+  if (block.settled_mark.load(std::memory_order_acquire) >= mark) return true;
+  // Only upwards: another thread may be waiting for more.
+  uint64_t asked = block.flush_mark.load(std::memory_order_relaxed);
+  while (asked < mark && !block.flush_mark.compare_exchange_weak(asked, mark)) continue;
+  block.settled_waiters.fetch_add(1, std::memory_order_acq_rel);
+  wake();
+  bool settled = false;
+  for (;;) {
+    const uint32_t seen = block.settled_word.load(std::memory_order_acquire);
+    settled = block.settled_mark.load(std::memory_order_acquire) >= mark;
+    if (settled || monotonic_ns() >= deadline) break;
+    wait_while_equal(block.settled_word, seen, deadline);
+  }
+  block.settled_waiters.fetch_sub(1, std::memory_order_acq_rel);
+  return settled;
+}
+
+telemetry_status_t Client::flush(uint32_t deadline_ms) {
+  if (block_ == nullptr || block_->gate.load() == Gate::kForked) return TELEMETRY_OK;
+  const uint64_t mark = ring_.head();
+  return wait_until_settled(mark, deadline_after(deadline_ms)) ? TELEMETRY_OK : TELEMETRY_TIMEOUT;
+}
+
+void Client::stats(telemetry_stats_t& stats) const {
+  const size_t size = stats.size;
+  stats = telemetry_stats_t{};
+  stats.size = size;
+  stats.dropped_disabled = dropped_while_off_.load();
+  if (block_ == nullptr) return;
+  // Settled before accepted, so that `queued` never comes out negative while threads are at work.
+  stats.acknowledged = block_->acknowledged.load();
+  stats.refused = block_->refused.load();
+  stats.lost_shutdown = block_->lost_shutdown.load();
+  stats.accepted = block_->ring.accepted.load();
+  const uint64_t settled = stats.acknowledged + stats.refused + stats.lost_shutdown;
+  stats.queued = stats.accepted > settled ? stats.accepted - settled : 0;
+  stats.dropped_queue_full = block_->dropped_queue_full.load();
+  stats.dropped_too_large = block_->dropped_too_large.load();
+  stats.dropped_invalid = block_->dropped_invalid.load();
+  stats.dropped_disabled += block_->dropped_disabled.load();
+  stats.frames_sent = block_->frames_sent.load();
+  stats.frames_resent = block_->frames_resent.load();
+  const uint64_t connections = block_->connections.load();
+  stats.reconnects = connections > 0 ? connections - 1 : 0;
+}
+
+telemetry_mode_t Client::mode(char* rule, size_t rule_size) {
+  char words[kRuleBytesMax];
+  strncpy(words, decision_.rule, sizeof words - 1);
+  words[sizeof words - 1] = '\0';
+  auto mode = static_cast<telemetry_mode_t>(TELEMETRY_MODE_OFF);
+  if (block_ != nullptr) {
+    pthread_mutex_lock(&block_->mode_mutex);
+    // The numbers of Collection and telemetry_mode_t are the same on purpose.
+    mode = static_cast<telemetry_mode_t>(block_->mode);
+    if (mode != TELEMETRY_MODE_UNDECIDED) memcpy(words, block_->rule, sizeof words);
+    pthread_mutex_unlock(&block_->mode_mutex);
+  }
+  if (rule != nullptr && rule_size > 0) {
+    strncpy(rule, words, rule_size - 1);
+    rule[rule_size - 1] = '\0';
+  }
+  return mode;
+}
+
+}  // namespace telemetryd::client
