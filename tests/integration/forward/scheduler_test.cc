@@ -1,0 +1,290 @@
+#include "schedule/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include "integration/forward/daemon_rig.h"
+
+namespace telemetryd::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Scheduler : public DaemonRig {};
+
+TEST_F(Scheduler, DrainsABacklogInOrderAndLetsTheForwarderGo) {
+  for (int i = 0; i < 7; ++i) append("tool", 400);
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+
+  run_until([&] { return forwarder.ended() == 1; });
+
+  EXPECT_EQ(account("tool", store::account::kDelivered), 2800);
+  EXPECT_EQ(account("tool", store::account::kQueued), 0);
+  std::pair<std::uint64_t, std::uint32_t> last{0, 0};
+  std::uint32_t events = 0;
+  for (const v1::ToForwarder& message : forwarder.seen()) {
+    ASSERT_TRUE(message.has_lease());
+    EXPECT_EQ(message.lease().destination(), "main");
+    EXPECT_EQ(message.lease().attempt(), 1u);
+    for (const v1::LeasedRow& row : message.lease().rows()) {
+      EXPECT_LT(last, std::pair(row.seq(), row.first_index()));
+      last = {row.seq(), row.first_index()};
+      events += row.count();
+      EXPECT_EQ(row.machine_id(), "machine-of-tool");
+      v1::EventBatch batch;
+      ASSERT_TRUE(batch.ParseFromString(row.events()));
+      EXPECT_EQ(batch.events_size(), static_cast<int>(row.count()));
+    }
+  }
+  EXPECT_EQ(events, 2800u);
+  EXPECT_EQ(forwarder.connections(), 1);
+  EXPECT_EQ(status().state, "idle");
+  EXPECT_FALSE(busy_);
+}
+
+TEST_F(Scheduler, AFewEventsWaitAndAnUrgentOneTakesThemAlong) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  append("tool", 3);
+  EXPECT_EQ(status().state, "waiting");
+  EXPECT_EQ(status().queued_events, 3u);
+  EXPECT_EQ(forwarder.connections(), 0);
+
+  append("tool", 1, true);
+  run_until([&] { return forwarder.ended() == 1; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 4);
+}
+
+TEST_F(Scheduler, ARetryKeepsTheRowsAndIsNotEarlyEvenForAFullBatch) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  forwarder.then([](const v1::ToForwarder& message) {
+    return answer_with(message, v1::VERDICT_RETRY, "status 503", 40000);
+  });
+  start_scheduler();
+  append("tool", 1500);
+  run_until([&] { return forwarder.ended() == 1; });
+
+  schedule::DestinationStatus seen = status();
+  EXPECT_EQ(seen.state, "backoff");
+  EXPECT_EQ(seen.last_error, "status 503");
+  EXPECT_EQ(seen.attempts, 1u);
+  EXPECT_EQ(seen.next_attempt_s, 40);
+  EXPECT_EQ(seen.queued_events, 1500u);
+
+  clock_.advance(39s);
+  append("tool", 2000);
+  EXPECT_EQ(status().state, "backoff");
+  clock_.advance(1s);
+  append("tool", 2000);
+  run_until([&] { return forwarder.ended() == 2; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5500);
+  EXPECT_EQ(forwarder.seen()[1].lease().attempt(), 2u);
+  EXPECT_EQ(forwarder.seen()[2].lease().attempt(), 1u);
+  EXPECT_EQ(status().last_error, "");
+}
+
+TEST_F(Scheduler, AHeldDestinationSaysWhyAndAFlushTriesAgain) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  for (int i = 0; i < 2; ++i) {
+    forwarder.then([](const v1::ToForwarder& message) {
+      return answer_with(message, v1::VERDICT_HOLD, "status 401", 3600000);
+    });
+  }
+  start_scheduler();
+  append("tool", 5);
+
+  const auto first = flush();
+  ASSERT_FALSE(first);
+  EXPECT_EQ(first.error().message(), "main: status 401");
+  EXPECT_EQ(status().state, "held");
+  EXPECT_FALSE(flush());
+  EXPECT_EQ(status().attempts, 2u);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(status().state, "idle");
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+}
+
+TEST_F(Scheduler, RejectedEventsBecomeDeadLettersAndTheRestIsDelivered) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  forwarder.then([](const v1::ToForwarder& message) {
+    auto reply = deliver(message);
+    v1::RejectedEvents* rejected = reply->mutable_outcome()->add_rejected();
+    rejected->set_seq(message.lease().rows(0).seq());
+    rejected->set_first_index(1);
+    rejected->set_count(2);
+    rejected->set_reason("invalid_event: name");
+    return reply;
+  });
+  start_scheduler();
+  append("tool", 5);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("tool", store::account::kDelivered), 3);
+  EXPECT_EQ(account("tool", store::account::kParked), 2);
+}
+
+TEST_F(Scheduler, ARejectionOfEventsThatWereNotLeasedSettlesNothing) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  forwarder.then([](const v1::ToForwarder& message) {
+    auto reply = deliver(message);
+    v1::RejectedEvents* rejected = reply->mutable_outcome()->add_rejected();
+    rejected->set_seq(message.lease().rows(0).seq());
+    rejected->set_first_index(4);
+    rejected->set_count(2);
+    return reply;
+  });
+  start_scheduler();
+  append("tool", 5);
+  EXPECT_FALSE(flush());
+  EXPECT_EQ(account("tool", store::account::kQueued), 5);
+  EXPECT_EQ(account("tool", store::account::kDelivered), 0);
+}
+
+TEST_F(Scheduler, AForwarderThatEndsMidLeaseLeavesTheRowsQueued) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  forwarder.then([](const v1::ToForwarder&) { return std::nullopt; });
+  start_scheduler();
+  append("tool", 5);
+
+  const auto flushed = flush();
+  ASSERT_FALSE(flushed);
+  EXPECT_EQ(flushed.error().message(), "main: forwarder ended");
+  EXPECT_EQ(account("tool", store::account::kQueued), 5);
+
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+  EXPECT_EQ(forwarder.connections(), 2);
+}
+
+TEST_F(Scheduler, AForwarderOfAnotherProtocolGetsNothing) {
+  ScriptedForwarder forwarder(socket_path(), deliver, 2);
+  start_scheduler();
+  append("tool", 5);
+  const auto flushed = flush();
+  ASSERT_FALSE(flushed);
+  EXPECT_NE(flushed.error().message().find("speaks lease protocol 2"), std::string::npos);
+  EXPECT_TRUE(forwarder.seen().empty());
+}
+
+TEST_F(Scheduler, WithoutAForwarderTheReasonIsShown) {
+  start_scheduler();
+  append("tool", 5);
+  EXPECT_FALSE(flush());
+  EXPECT_NE(status().last_error.find("connecting to the forwarder"), std::string::npos);
+}
+
+TEST_F(Scheduler, AFlushOfNothingStartsNoForwarder) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  append("unrouted", 5);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(forwarder.connections(), 0);
+}
+
+TEST_F(Scheduler, AFlushEndsAtItsDeadline) {
+  std::atomic<bool> release = false;
+  ScriptedForwarder forwarder(socket_path(), [&](const v1::ToForwarder& message) {
+    release.wait(false);
+    return deliver(message);
+  });
+  start_scheduler();
+  append("tool", 5);
+  const auto flushed = flush(10ms);
+  ASSERT_FALSE(flushed);
+  EXPECT_EQ(flushed.error().code(), ErrorCode::kDeadlineExceeded);
+  release = true;
+  release.notify_all();
+  run_until([&] { return forwarder.ended() == 1; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+}
+
+TEST_F(Scheduler, RowsWithoutConsentStayAndDoNotKeepItBusy) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  held_ = {{1000, "tool"}};
+  start_scheduler();
+  append("tool", 1500);
+  EXPECT_TRUE(flush());
+  append("other", 2);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("tool", store::account::kQueued), 1500);
+  EXPECT_EQ(account("other", store::account::kDelivered), 2);
+  EXPECT_EQ(status().state, "waiting");
+}
+
+TEST_F(Scheduler, AProbeIsAnsweredThroughTheForwarder) {
+  ScriptedForwarder forwarder(socket_path(), [](const v1::ToForwarder& message) {
+    v1::FromForwarder reply;
+    reply.mutable_probe_result()->set_id(message.probe().id());
+    reply.mutable_probe_result()->set_ok(message.probe().destination() == "main");
+    reply.mutable_probe_result()->set_detail("reached");
+    return std::optional(reply);
+  });
+  start_scheduler();
+  std::optional<Result<std::string>> result;
+  scheduler_->probe("main", [&](Result<std::string> given) { result = std::move(given); });
+  run_until([&] { return result.has_value(); });
+  ASSERT_TRUE(*result);
+  EXPECT_EQ(**result, "reached");
+  run_until([&] { return forwarder.ended() == 1; });
+
+  scheduler_->probe("nowhere", [&](Result<std::string> given) { result = std::move(given); });
+  EXPECT_EQ(result->error().code(), ErrorCode::kNotFound);
+}
+
+TEST_F(Scheduler, BackoffSurvivesARestart) {
+  {
+    ScriptedForwarder forwarder(socket_path(), [](const v1::ToForwarder& message) {
+      return answer_with(message, v1::VERDICT_HOLD, "status 403", 1800000);
+    });
+    start_scheduler();
+    append("tool", 1500);
+    run_until([&] { return forwarder.ended() == 1; });
+  }
+  bool stopped = false;
+  scheduler_->stop(false, 1s, [&] { stopped = true; });
+  run_until([&] { return stopped; });
+  scheduler_.reset();
+  ASSERT_TRUE(store_->stop());
+  store_.reset();
+  open_store();
+  clock_.advance(600s);
+  start_scheduler();
+
+  run_until([&] { return status().state == "held"; });
+  EXPECT_EQ(status().last_error, "status 403");
+  EXPECT_EQ(status().next_attempt_s, 1200);
+}
+
+TEST_F(Scheduler, AReloadReachesARunningForwarderAndTriesHeldDestinationsAgain) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  forwarder.then([](const v1::ToForwarder& message) {
+    return answer_with(message, v1::VERDICT_HOLD, "status 404", 3600000);
+  });
+  start_scheduler();
+  append("tool", 1500);
+  run_until([&] { return status().state == "held"; });
+
+  scheduler_->reconfigure({{"main", "native"}, {"second", "file"}});
+  run_until([&] { return status().state == "idle"; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 1500);
+
+  route_ = "second";
+  scheduler_->reconfigure({{"second", "file"}});
+  append("tool", 3);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(forwarder.seen().back().lease().destination(), "second");
+}
+
+TEST_F(Scheduler, StopSendsWhatIsQueuedAndEndsOnce) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  append("tool", 5);
+  int stopped = 0;
+  scheduler_->stop(true, 10s, [&] { ++stopped; });
+  run_until([&] { return stopped > 0; });
+  settle_loop();
+  EXPECT_EQ(stopped, 1);
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+}
+
+}  // namespace
+}  // namespace telemetryd::test
