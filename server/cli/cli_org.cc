@@ -15,6 +15,19 @@ struct OrgOptions {
   bool json = false;
 };
 
+Result<int> create_organization(const Cli& cli, const std::string& name) {
+  TELEMETRYD_TRY(change_storage(cli, StorageMode::kCreate, [&name](Storage& storage) {
+    const SystemClock clock;
+    return Registry(storage.database, clock).create_organization(name);
+  }));
+  std::printf(
+      "organization %s created; next: telemetry-server app create --org %s --app NAME "
+      "--print-config\n",
+      name.c_str(),
+      name.c_str());
+  return 0;
+}
+
 Result<int> list_organizations(const Cli& cli, bool json) {
   return read_storage(cli, [json](Storage& storage) -> Result<int> {
     const SystemClock clock;
@@ -59,18 +72,7 @@ void add_org(CLI::App& app, Cli& cli) {
   CLI::App* create = add_verb(*noun, cli, "create", "Create an organization");
   create->add_option("name", options->name, "a-z 0-9 . _ -")->required();
   create->callback([&cli, options] {
-    cli.action = [&cli, options] {
-      return change_storage(cli, StorageMode::kCreate, [&](Storage& storage) -> Result<void> {
-        const SystemClock clock;
-        TELEMETRYD_TRY(Registry(storage.database, clock).create_organization(options->name));
-        std::printf(
-            "organization %s created; next: telemetry-server app create --org %s --app "
-            "NAME --print-config\n",
-            options->name.c_str(),
-            options->name.c_str());
-        return {};
-      });
-    };
+    cli.action = [&cli, options] { return create_organization(cli, options->name); };
   });
 
   CLI::App* list = add_verb(*noun, cli, "list", "List organizations");

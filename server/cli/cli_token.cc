@@ -95,13 +95,13 @@ Result<int> list_tokens(const Cli& cli, bool json) {
 }
 
 Result<int> revoke(const Cli& cli, std::int64_t id) {
-  return change_storage(cli, StorageMode::kWrite, [id](Storage& storage) -> Result<void> {
+  TELEMETRYD_TRY(change_storage(cli, StorageMode::kWrite, [id](Storage& storage) {
     const SystemClock clock;
-    TELEMETRYD_TRY(Registry(storage.database, clock).revoke_token(id));
-    std::printf("token %lld is revoked; a running server refuses it from now on\n",
-                static_cast<long long>(id));
-    return {};
-  });
+    return Registry(storage.database, clock).revoke_token(id);
+  }));
+  std::printf("token %lld is revoked; a running server refuses it from now on\n",
+              static_cast<long long>(id));
+  return 0;
 }
 
 void add_handout_options(CLI::App& verb, HandoutOptions& options) {
