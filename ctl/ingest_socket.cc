@@ -18,4 +18,9 @@ std::filesystem::path ingest_socket_of(const Session& session) {
   return session.socket.parent_path() / "ingest.sock";
 }
 
+std::filesystem::path resolved_ingest_socket(const Session& session) {
+  const auto named = ingest_socket_of(session);
+  return named.empty() ? session.socket.parent_path() / "ingest.sock" : named;
+}
+
 }  // namespace telemetryd::ctl

@@ -14,4 +14,7 @@ namespace telemetryd::ctl {
 // says, or the file beside it. Empty: the client library looks in the standard places.
 std::filesystem::path ingest_socket_of(const Session& session);
 
+// The same for those who must name a path: beside the admin socket when nothing else is said.
+std::filesystem::path resolved_ingest_socket(const Session& session);
+
 }  // namespace telemetryd::ctl

@@ -146,8 +146,14 @@ Progress::Progress(std::FILE* stream, std::string what, std::uint64_t total, boo
       shown_(wanted && total > 0 && fileno(stream) >= 0 && isatty(fileno(stream)) == 1) {}
 
 Progress::~Progress() {
-  if (drawn_) fmt::print(stream_, "\r\x1b[K");
-  if (drawn_) std::fflush(stream_);
+  clear();
+}
+
+void Progress::clear() {
+  if (!drawn_) return;
+  fmt::print(stream_, "\r\x1b[K");
+  std::fflush(stream_);
+  drawn_ = false;
 }
 
 void Progress::at(std::uint64_t done) {

@@ -71,6 +71,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void at(std::uint64_t done);
+  // Takes the line away again.
+  void clear();
 
  private:
   std::FILE* stream_;

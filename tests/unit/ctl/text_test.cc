@@ -1,0 +1,103 @@
+#include "ctl/text.h"
+
+#include <gtest/gtest.h>
+
+#include "ctl/event_text.h"
+#include "ctl/ledger_text.h"
+#include "ctl/status_text.h"
+
+namespace telemetryd::ctl {
+namespace {
+
+using Json = nlohmann::json;
+
+const Style kPlain(false);
+
+TEST(Text, CountsAreGroupedByThousands) {
+  EXPECT_EQ(count_text(0), "0");
+  EXPECT_EQ(count_text(999), "999");
+  EXPECT_EQ(count_text(1234567), "1 234 567");
+}
+
+TEST(Text, SizesAndDurationsAreReadable) {
+  EXPECT_EQ(bytes_text(1023), "1023 B");
+  EXPECT_EQ(bytes_text(1536), "1.5 KiB");
+  EXPECT_EQ(duration_text(std::chrono::seconds(59)), "59 s");
+  EXPECT_EQ(duration_text(std::chrono::seconds(7500)), "2 h 5 min");
+}
+
+TEST(Text, ColumnsAreAlignedAndNumbersStandRight) {
+  Table table({"NAME", "N"});
+  table.add({"a", "1"});
+  table.add({"long", "12 000"});
+  EXPECT_EQ(table.text(), "NAME       N\na          1\nlong  12 000\n");
+}
+
+TEST(Text, NothingFromAnAppCanDriveTheTerminal) {
+  EXPECT_EQ(printable("a\x1b[2Jb\n"), "a\\x1b[2Jb\\x0a");
+  const std::string line = event_text(
+      {{"name", "x\x1b]0;y\a"}, {"attributes", {{"k\n", "v\r"}}}, {"error", {{"message", "\x1b"}}}});
+  EXPECT_EQ(line.find_first_of("\x1b\n\r\a"), std::string::npos);
+}
+
+TEST(Text, PipesGetNoColours) {
+  EXPECT_EQ(Style(false).paint(Colour::kRed, "x"), "x");
+  EXPECT_NE(Style(true).paint(Colour::kRed, "x"), "x");
+}
+
+TEST(Status, SaysThatNothingLeavesWithoutADestination) {
+  const std::string text = status_text({{"state", "ok"}, {"destinations", Json::array()}}, kPlain);
+  EXPECT_NE(text.find("nothing leaves this machine"), std::string::npos);
+  EXPECT_NE(text.find("telemetryctl destination add"), std::string::npos);
+}
+
+TEST(Status, SaysWhyADestinationWaitsAndForHowLong) {
+  const Json status = {{"state", "degraded"},
+                       {"reasons", {"upstream main is unreachable"}},
+                       {"destinations",
+                        {{{"name", "main"},
+                          {"kind", "native"},
+                          {"state", "waiting"},
+                          {"queued_events", 12},
+                          {"oldest_age_s", 90},
+                          {"next_attempt_s", 5},
+                          {"attempts", 3},
+                          {"last_error", "connection refused"}}}}};
+  const std::string text = status_text(status, kPlain);
+  EXPECT_NE(text.find("upstream main is unreachable"), std::string::npos);
+  EXPECT_NE(text.find("waiting, next attempt in 5 s after 3 failed attempts: connection refused"),
+            std::string::npos);
+  EXPECT_NE(text.find("12 events waiting"), std::string::npos);
+}
+
+TEST(Status, NamesTheAppThatHasNoDestination) {
+  const Json status = {
+      {"apps",
+       {{{"name", "tool"}, {"destination", nullptr}, {"queued_events", 1}, {"mode", "on"}}}}};
+  const std::string text = status_text(status, kPlain);
+  EXPECT_NE(text.find("tool has no destination: 1 event kept here"), std::string::npos);
+  EXPECT_NE(text.find("--route tool"), std::string::npos);
+}
+
+TEST(Status, BearsAnAnswerOfTheWrongShape) {
+  for (const char* text : {"{}", "[]", "null", "7", R"({"destinations":7,"ledger":[],"apps":"x"})"}) {
+    EXPECT_FALSE(status_text(Json::parse(text), kPlain).empty()) << text;
+    EXPECT_FALSE(queue_text(Json::parse(text)).empty()) << text;
+    EXPECT_FALSE(accounts_text(Json::parse(text)).empty()) << text;
+    EXPECT_FALSE(event_text(Json::parse(text)).empty()) << text;
+  }
+}
+
+TEST(Ledger, ShowsEachReasonUnderItsAccount) {
+  const std::string text = accounts_text({{"accepted", 5},
+                                          {"delivered", 3},
+                                          {"evicted", {{"total", 2}, {"store_full", 2}}},
+                                          {"balanced", true}});
+  EXPECT_NE(text.find("  evicted                2\n    store_full           2\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("accepted is the sum"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace telemetryd::ctl
