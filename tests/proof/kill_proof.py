@@ -68,8 +68,7 @@ class Importer(threading.Thread):
             time.sleep(max(0.0, begun + position * self.interval_s - time.monotonic()))
             for _ in range(200):
                 try:
-                    result = self.rig.run(self.rig.bin / "telemetryctl", "--socket", self.rig.admin_socket, "event",
-                                          "import", "--app", self.app, file, check=False, timeout_s=120)
+                    result = self.rig.ctl("event", "import", "--app", self.app, file, check=False, timeout_s=120)
                 except subprocess.SubprocessError as problem:
                     self.problem = f"import of {self.app}: {problem}"
                     return

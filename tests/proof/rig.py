@@ -228,7 +228,8 @@ class Rig:
         return result
 
     def ctl(self, *words, **options):
-        return self.run(self.bin / "telemetryctl", "--socket", self.admin_socket, *words, **options)
+        return self.run(self.bin / "telemetryctl", "--socket", self.admin_socket, "--ingest-socket", self.ingest_socket,
+                        *words, **options)
 
     # The daemon.
 

@@ -188,7 +188,7 @@ class ServiceTest:
         self.check("it cannot see the destinations' secrets", not (secrets / "secret").exists())
 
     def takes_events_and_answers(self):
-        sent = self.ctl("event", "send", "--app", "tool", "first", user=65534, check=False)
+        sent = self.ctl("event", "send", "--app", "tool", "--name", "first", user=65534, check=False)
         self.check("an ordinary user can send an event", sent.returncode == 0, sent.stderr)
         seen = self.ctl("--json", "status", user=65534, check=False)
         self.check("and read the status", seen.returncode == 0, seen.stderr)
@@ -230,7 +230,7 @@ class ServiceTest:
 
     def holds_a_lease(self):
         """Sends to the upstream that never answers, until the forwarder is at work."""
-        sent = self.ctl("event", "send", "--app", "stuck", "--urgent", "held", check=False)
+        sent = self.ctl("event", "send", "--app", "stuck", "--urgent", "--name", "held", check=False)
         if sent.returncode != 0:
             self.check("an urgent event is accepted", False, sent.stderr)
         self.eventually("a stalled upstream shows as sending",
