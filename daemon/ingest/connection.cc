@@ -1,0 +1,339 @@
+#include "ingest/connection.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "event/event.h"
+
+namespace telemetryd::ingest {
+namespace {
+
+using store::StoreThread;
+
+bool breaks_protocol(frame::Code code) {
+  return code == frame::Code::kProtocol || code == frame::Code::kVersionUnsupported ||
+         code == frame::Code::kFrameTooLarge || code == frame::Code::kDeadline;
+}
+
+store::Refusal permanent(frame::Code code, std::string text) {
+  return {.code = code, .retryable = false, .retry_after_ms = 0, .text = std::move(text)};
+}
+
+std::string in_ms(std::chrono::milliseconds time) {
+  return std::to_string(time.count()) + " ms";
+}
+
+}  // namespace
+
+Connection::Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, std::uint32_t uid)
+    : shared_(shared),
+      uid_(uid),
+      channel_(std::make_shared<AckChannel>(shared.loop, std::move(duplicate))),
+      reader_(shared.options.frame_bytes_max),
+      visit_([this](const FrameReader::Frame& frame) { return take(frame); }),
+      deadline_(std::make_unique<loop::Timer>(shared.loop, [this] { on_deadline(); })),
+      stream_(shared.loop,
+              std::move(fd),
+              {.on_data = [this](std::span<const std::uint8_t> bytes) { read(bytes); },
+               .on_end = [this] { shared_.finished(*this); }}) {
+  channel_->attach(this);
+  deadline_->start_once(shared_.options.hello_deadline);
+}
+
+Connection::~Connection() {
+  channel_->detach();
+}
+
+void Connection::read(std::span<const std::uint8_t> bytes) {
+  const std::uint64_t frames_before = reader_.frames();
+  after_reading(reader_.feed(bytes, visit_), frames_before);
+}
+
+void Connection::resume() {
+  if (state_ == State::kClosing || !reader_.paused()) return;
+  if (parked_) {
+    const auto work = std::exchange(parked_, nullptr);
+    if (attempt(work) != Next::kContinue) return;
+  }
+  if (state_ == State::kLookup) return;
+  if (const auto wait = shared_.limits.wait(uid_); wait.count() > 0) {
+    shared_.wake_throttled_after(wait);
+    return;
+  }
+  const std::uint64_t frames_before = reader_.frames();
+  after_reading(reader_.resume(visit_), frames_before);
+}
+
+// Reading follows the reader, and the deadline runs only while a client owes us bytes.
+void Connection::after_reading(const std::optional<Problem>& problem, std::uint64_t frames_before) {
+  if (problem) close(problem->code, problem->text);
+  if (state_ == State::kClosing) return;
+  if (reader_.paused()) {
+    stream_.pause();
+  } else {
+    stream_.resume();
+  }
+  if (state_ == State::kHello || state_ == State::kLookup) return;
+  if (!reader_.waits_for_bytes()) {
+    if (deadline_) deadline_->stop();
+    return;
+  }
+  if (!deadline_) {
+    deadline_ = std::make_unique<loop::Timer>(shared_.loop, [this] { on_deadline(); });
+  }
+  const bool same_frame = deadline_->active() && reader_.frames() == frames_before;
+  if (!same_frame) deadline_->start_once(shared_.options.frame_deadline);
+}
+
+void Connection::on_deadline() {
+  switch (state_) {
+    case State::kClosing: shared_.finished(*this); return;
+    case State::kHello:
+      close(frame::Code::kDeadline, "no HELLO within " + in_ms(shared_.options.hello_deadline));
+      return;
+    case State::kLookup: close(frame::Code::kDiskUnavailable, "the store does not answer"); return;
+    case State::kStreaming:
+      close(frame::Code::kDeadline,
+            "a started frame did not arrive within " + in_ms(shared_.options.frame_deadline));
+      return;
+  }
+}
+
+// The deadline now bounds how long we wait for answers to come and for the client to take them.
+void Connection::close(frame::Code code, const std::string& text) {
+  if (state_ == State::kClosing) return;
+  state_ = State::kClosing;
+  if (breaks_protocol(code)) ++shared_.stats.protocol_errors;
+  log::debug("client_closed", {{"uid", uid_}, {"code", frame::code_name(code)}, {"reason", text}});
+  stream_.pause();
+  parked_ = nullptr;
+  if (!deadline_) {
+    deadline_ = std::make_unique<loop::Timer>(shared_.loop, [this] { on_deadline(); });
+  }
+  deadline_->start_once(shared_.options.frame_deadline);
+  channel_->close_after_answers(code, text);
+}
+
+void Connection::stop() {
+  close(frame::Code::kStopping, "the daemon is stopping");
+}
+
+void Connection::channel_changed() {
+  if (channel_->finished()) {
+    shared_.finished(*this);
+    return;
+  }
+  if (channel_->blocked()) {
+    if (!writable_) {
+      writable_ = std::make_unique<loop::Poll>(shared_.loop, channel_->fd(), [this] {
+        channel_->flush();
+        if (!channel_->blocked()) writable_->stop();
+      });
+    }
+    writable_->start(loop::Poll::Until::kWritable);
+  }
+  resume();
+}
+
+Connection::Next Connection::refuse_protocol(frame::Code code, const std::string& text) {
+  close(code, text);
+  return Next::kStop;
+}
+
+Connection::Next Connection::take(const FrameReader::Frame& frame) {
+  if (said_goodbye_) return refuse_protocol(frame::Code::kProtocol, "a frame after GOODBYE");
+  switch (frame.header.type) {
+    case frame::Type::kHello: return take_hello(frame.payload);
+    case frame::Type::kEvents: return take_events(frame);
+    case frame::Type::kReport: return take_report(frame.payload);
+    case frame::Type::kGoodbye: return take_goodbye();
+    case frame::Type::kFlush: shared_.store.commit_now(); return Next::kContinue;
+    default: return refuse_protocol(frame::Code::kProtocol, "unknown frame type");
+  }
+}
+
+Connection::Next Connection::take_hello(std::span<const std::uint8_t> payload) {
+  if (payload.size() < frame::kHelloPrefixBytes || !frame::hello_magic_matches(payload.data())) {
+    return refuse_protocol(frame::Code::kProtocol, "HELLO does not begin with TLMF");
+  }
+  const std::uint16_t version = frame::hello_version(payload.data());
+  if (version != frame::kVersion) {
+    return refuse_protocol(frame::Code::kVersionUnsupported,
+                           "version " + std::to_string(version) + "; this daemon speaks version " +
+                               std::to_string(frame::kVersion));
+  }
+  auto hello = parse_hello(as_text(payload.subspan(frame::kHelloPrefixBytes)));
+  if (!hello) return refuse_protocol(frame::Code::kProtocol, hello.error().message());
+  client_consent_ = hello->consent;
+  client_ = std::make_shared<const store::ClientInfo>(
+      store::ClientInfo{.key = {.uid = uid_, .instance = hello->instance},
+                        .app = std::move(hello->app),
+                        .context = std::move(hello->context),
+                        .first_frame = hello->first_frame});
+  state_ = State::kLookup;
+  attempt([this] { return look_up(); });
+  return state_ == State::kClosing ? Next::kStop : Next::kPause;
+}
+
+Result<void> Connection::look_up() {
+  return shared_.store.post(
+      [key = client_->key, channel = channel_, &loop = shared_.loop](store::Store& store) {
+        auto found = store.high_water(key);
+        // When the loop takes no more functions, the HELLO's deadline ends the connection.
+        static_cast<void>(loop.post([channel, found = std::move(found)] {
+          if (auto* owner = channel->owner()) owner->high_water_known(found);
+        }));
+      });
+}
+
+void Connection::high_water_known(const Result<std::optional<std::uint64_t>>& high_water) {
+  if (state_ != State::kLookup) return;
+  if (!high_water) {
+    close(frame::Code::kDiskUnavailable, "the store cannot be read now");
+    return;
+  }
+  state_ = State::kStreaming;
+  deadline_.reset();
+  decision_ = effective_mode();
+  channel_->send_frame(welcome_frame({.decision = decision_,
+                                      .high_water = high_water->value_or(0),
+                                      .event_bytes_max = shared_.options.event_bytes_max,
+                                      .frame_bytes_max = shared_.options.frame_bytes_max}));
+  resume();
+}
+
+// Off wins, from either side. A client that wants its events kept here while our record lets them
+// leave is not served either: once stored they would be sent.
+consent::Decision Connection::effective_mode() const {
+  const consent::Decision ours = shared_.decide(uid_, client_->app);
+  if (ours.mode == consent::Mode::kOff) return ours;
+  if (ours.mode == consent::Mode::kUndecided) return {consent::Mode::kOff, ours.rule};
+  if (client_consent_ == consent::Mode::kOff) return {consent::Mode::kOff, "client_off"};
+  if (client_consent_ == consent::Mode::kLocal && ours.mode == consent::Mode::kOn) {
+    return {consent::Mode::kOff, "client_local"};
+  }
+  return ours;
+}
+
+void Connection::refresh_mode() {
+  if (state_ != State::kStreaming) return;
+  const consent::Decision before = std::exchange(decision_, effective_mode());
+  if (before.mode != decision_.mode) channel_->send_frame(mode_frame(decision_));
+}
+
+store::Append Connection::append_of(const frame::EventsPrefix& prefix,
+                                    std::string_view events) const {
+  store::Append append;
+  append.client = client_;
+  append.number = prefix.number;
+  // What the sender says is in the frame, until it is known better: refused events are counted.
+  append.summary.count = std::clamp(prefix.count, 1u, frame::kEventsPerFrameMax);
+  if (decision_.mode == consent::Mode::kOff) {
+    append.refusal = permanent(frame::Code::kCollectionOff,
+                               std::string("collection is off: ") +
+                                   (decision_.rule != nullptr ? decision_.rule : "undecided"));
+    return append;
+  }
+  if (prefix.persistence_class > 2 || prefix.urgency > 1) {
+    append.refusal = permanent(frame::Code::kInvalidEvent, "unknown class or urgency");
+    return append;
+  }
+  append.persistence_class = static_cast<event::Class>(prefix.persistence_class);
+  append.urgency = static_cast<event::Urgency>(prefix.urgency);
+  const auto summary = event::validate(events,
+                                       append.persistence_class,
+                                       append.urgency,
+                                       {.event_bytes_max = shared_.options.event_bytes_max});
+  if (!summary) {
+    append.refusal = permanent(frame::Code::kInvalidEvent, summary.error().message());
+  } else if (summary->count != prefix.count) {
+    append.refusal = permanent(frame::Code::kInvalidEvent,
+                               "the frame says " + std::to_string(prefix.count) +
+                                   " events and holds " + std::to_string(summary->count));
+  } else {
+    append.summary = *summary;
+    append.events = events;
+  }
+  return append;
+}
+
+Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
+  const frame::EventsPrefix prefix = frame::decode_events_prefix(frame.payload.data());
+  if (prefix.number == 0) {
+    return refuse_protocol(frame::Code::kProtocol, "frame numbers start at 1");
+  }
+  const auto events = as_text(frame.payload.subspan(frame::kEventsPrefixBytes));
+  const bool now = (frame.header.flags & frame::kFlagCommitNow) != 0;
+  const auto when = now ? StoreThread::Commit::kNow : StoreThread::Commit::kMayDelay;
+  store::Append append = append_of(prefix, events);
+  shared_.limits.charge(uid_, append.summary.count);
+  const auto submitted = submit(append, when);
+  if (!submitted) {
+    const auto kept = std::make_shared<store::Append>(std::move(append));
+    return after_attempt(submitted, [this, kept, when] { return submit(*kept, when); });
+  }
+  if (const auto wait = shared_.limits.wait(uid_); wait.count() > 0) {
+    shared_.wake_throttled_after(wait);
+    return Next::kPause;
+  }
+  return Next::kContinue;
+}
+
+Result<void> Connection::submit(store::Append& append, StoreThread::Commit when) {
+  const std::uint64_t number = append.number;
+  const std::uint32_t events = append.refusal ? 0 : append.summary.count;
+  if (!channel_->reserve(number)) {
+    return fail(ErrorCode::kResourceExhausted, "too many frames in flight");
+  }
+  const auto submitted = shared_.store.submit(std::move(append), channel_, when);
+  if (!submitted) {
+    channel_->unreserve(number);
+    return submitted;
+  }
+  shared_.stats.events_accepted += events;
+  if (events != 0) ++shared_.stats.frames_accepted;
+  return {};
+}
+
+Connection::Next Connection::attempt(std::function<Result<void>()> work) {
+  const auto result = work();
+  return after_attempt(result, std::move(work));
+}
+
+Connection::Next Connection::after_attempt(const Result<void>& result,
+                                           std::function<Result<void>()> again) {
+  if (result) return Next::kContinue;
+  if (result.error().code() == ErrorCode::kResourceExhausted) {
+    parked_ = std::move(again);
+    return Next::kPause;
+  }
+  stop();
+  return Next::kStop;
+}
+
+Connection::Next Connection::take_report(std::span<const std::uint8_t> payload) {
+  auto losses = parse_report(as_text(payload));
+  if (!losses) return refuse_protocol(frame::Code::kProtocol, losses.error().message());
+  return attempt([this, losses = std::move(*losses)] {
+    return shared_.store.post([client = client_, losses](store::Store& store) {
+      if (const auto done = store.report(*client, losses); !done) {
+        log::warn("client_report_failed", {{"error", done.error().message()}});
+      }
+    });
+  });
+}
+
+Connection::Next Connection::take_goodbye() {
+  said_goodbye_ = true;
+  shared_.store.commit_now();
+  return attempt([this] {
+    return shared_.store.post([key = client_->key](store::Store& store) {
+      if (const auto done = store.forget(key); !done) {
+        log::warn("client_forget_failed", {{"error", done.error().message()}});
+      }
+    });
+  });
+}
+
+}  // namespace telemetryd::ingest

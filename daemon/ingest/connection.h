@@ -1,0 +1,100 @@
+// ingest/connection.h: one app on the socket, from HELLO to the end.
+//
+// hello -> lookup (the store looks up the instance's high water; nothing is read meanwhile)
+// -> streaming -> closing (CLOSING waits behind the pending answers). Whenever something is full
+// the one frame in hand is parked, reading pauses, and resume() tries again; nothing is read ahead.
+//
+// Owns:    the stream, the unfinished frame, at most one parked frame, a timer while a HELLO or a
+//          frame is incomplete.
+// Thread:  loop.
+// Limits:  Options of the server; what waits in memory is one frame and one read.
+
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "consent/consent.h"
+#include "ingest/ack_channel.h"
+#include "ingest/control.h"
+#include "ingest/frame_reader.h"
+#include "ingest/ingest_server.h"
+#include "ingest/uid_limits.h"
+#include "loop/loop.h"
+#include "store/store_thread.h"
+
+namespace telemetryd::ingest {
+
+class Connection final : public AckChannel::Owner {
+ public:
+  // What the connections of a server share.
+  struct Shared {
+    loop::Loop& loop;
+    store::StoreThread& store;
+    const Options& options;
+    const IngestServer::Decide& decide;
+    UidLimits& limits;
+    Stats& stats;
+    // Destroys the connection; it touches nothing of itself afterwards.
+    std::function<void(Connection&)> finished;
+    // Calls resume() on everybody after about this long.
+    std::function<void(std::chrono::milliseconds)> wake_throttled_after;
+  };
+
+  // `duplicate` is a second descriptor of `fd`, for the answers.
+  Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, std::uint32_t uid);
+  ~Connection();
+
+  std::uint32_t uid() const { return uid_; }
+
+  // Something that was full may have room: tries the parked frame and reads on.
+  void resume();
+  void refresh_mode();
+  void stop();
+
+ private:
+  enum class State { kHello, kLookup, kStreaming, kClosing };
+  using Next = FrameReader::Next;
+
+  void channel_changed() override;
+  void high_water_known(const Result<std::optional<std::uint64_t>>& high_water) override;
+
+  void read(std::span<const std::uint8_t> bytes);
+  void after_reading(const std::optional<Problem>& problem, std::uint64_t frames_before);
+  void on_deadline();
+  void close(frame::Code code, const std::string& text);
+
+  Next take(const FrameReader::Frame& frame);
+  Next take_hello(std::span<const std::uint8_t> payload);
+  Next take_events(const FrameReader::Frame& frame);
+  Next take_report(std::span<const std::uint8_t> payload);
+  Next take_goodbye();
+  Next refuse_protocol(frame::Code code, const std::string& text);
+
+  store::Append append_of(const frame::EventsPrefix& prefix, std::string_view events) const;
+  Result<void> submit(store::Append& append, store::StoreThread::Commit when);
+  // Runs `work` now, or parks it when something is full.
+  Next attempt(std::function<Result<void>()> work);
+  Next after_attempt(const Result<void>& result, std::function<Result<void>()> again);
+  Result<void> look_up();
+  consent::Decision effective_mode() const;
+
+  Shared& shared_;
+  const std::uint32_t uid_;
+  std::shared_ptr<AckChannel> channel_;
+  FrameReader reader_;
+  FrameReader::Visit visit_;
+  State state_ = State::kHello;
+  bool said_goodbye_ = false;
+  consent::Mode client_consent_ = consent::Mode::kUndecided;
+  consent::Decision decision_{};
+  std::shared_ptr<const store::ClientInfo> client_;
+  std::function<Result<void>()> parked_;
+  std::unique_ptr<loop::Timer> deadline_;
+  std::unique_ptr<loop::Poll> writable_;
+  loop::Stream stream_;
+};
+
+}  // namespace telemetryd::ingest

@@ -1,0 +1,148 @@
+#include "ingest/ingest_server.h"
+
+#include <algorithm>
+#include <fcntl.h>
+#include <map>
+#include <optional>
+#include <sys/socket.h>
+#include <vector>
+
+#include "base/log.h"
+#include "ingest/connection.h"
+#include "ingest/control.h"
+#include "ingest/uid_limits.h"
+
+namespace telemetryd::ingest {
+namespace {
+
+constexpr std::chrono::milliseconds kThrottleStep{100};
+
+std::optional<std::uint32_t> peer_uid(int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
+  return peer.uid;
+}
+
+}  // namespace
+
+struct IngestServer::Impl {
+  Impl(loop::Loop& on_loop,
+       UniqueFd listening,
+       store::StoreThread& store,
+       const Clock& clock,
+       Decide decide_mode,
+       const Options& server_options)
+      : options(server_options),
+        decide(std::move(decide_mode)),
+        limits(clock,
+               {.connections_max = options.connections_max,
+                .connections_per_uid_max = options.connections_per_uid_max,
+                .events_per_second_per_uid_max = options.events_per_second_per_uid_max}),
+        throttle(on_loop, [this] { each([](Connection& connection) { connection.resume(); }); }),
+        shared{.loop = on_loop,
+               .store = store,
+               .options = options,
+               .decide = decide,
+               .limits = limits,
+               .stats = stats,
+               .finished = [this](Connection& connection) { remove(connection); },
+               .wake_throttled_after = [this](auto wait) { wake_after(wait); }} {
+    listener.emplace(on_loop, std::move(listening), [this](UniqueFd connection) {
+      accept(std::move(connection));
+    });
+  }
+
+  void accept(UniqueFd fd) {
+    const auto uid = peer_uid(fd.get());
+    if (!uid) return;
+    const UidLimits::Admission admission = limits.admit(*uid);
+    if (admission != UidLimits::Admission::kAdmitted) {
+      refuse(fd, *uid, admission);
+      return;
+    }
+    UniqueFd duplicate(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (!duplicate) {
+      ++stats.connections_refused;
+      limits.leave(*uid);
+      return;
+    }
+    ++stats.connections;
+    auto connection =
+        std::make_unique<Connection>(shared, std::move(fd), std::move(duplicate), *uid);
+    connections.emplace(connection.get(), std::move(connection));
+  }
+
+  void refuse(const UniqueFd& fd, std::uint32_t uid, UidLimits::Admission admission) {
+    ++stats.connections_refused;
+    const bool all = admission == UidLimits::Admission::kTooMany;
+    log::debug("client_refused", {{"uid", uid}, {"limit", all ? "machine" : "uid"}});
+    const std::string text =
+        all ? "connections_max is " + std::to_string(options.connections_max)
+            : "connections_per_uid_max is " + std::to_string(options.connections_per_uid_max);
+    const std::string closing = closing_frame(frame::Code::kTooManyConnections, text);
+    // An empty socket buffer takes this or the client is gone; both are fine.
+    static_cast<void>(
+        ::send(fd.get(), closing.data(), closing.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+  }
+
+  void remove(Connection& connection) {
+    limits.leave(connection.uid());
+    connections.erase(&connection);
+  }
+
+  // Over a copy of the list: what is called may remove connections.
+  void each(const std::function<void(Connection&)>& call) {
+    std::vector<Connection*> all;
+    all.reserve(connections.size());
+    for (const auto& [key, connection] : connections) all.push_back(key);
+    for (Connection* connection : all) {
+      if (connections.contains(connection)) call(*connection);
+    }
+  }
+
+  void wake_after(std::chrono::milliseconds wait) {
+    if (!throttle.active()) {
+      throttle.start_once(std::clamp(wait, std::chrono::milliseconds(1), kThrottleStep));
+    }
+  }
+
+  Options options;
+  Decide decide;
+  Stats stats;
+  UidLimits limits;
+  loop::Timer throttle;
+  Connection::Shared shared;
+  std::map<Connection*, std::unique_ptr<Connection>> connections;
+  std::optional<loop::Listener> listener;
+};
+
+IngestServer::IngestServer(loop::Loop& loop,
+                           UniqueFd listening,
+                           store::StoreThread& store,
+                           const Clock& clock,
+                           Decide decide,
+                           const Options& options)
+    : impl_(std::make_unique<Impl>(
+          loop, std::move(listening), store, clock, std::move(decide), options)) {}
+
+IngestServer::~IngestServer() = default;
+
+void IngestServer::refresh_modes() {
+  impl_->each([](Connection& connection) { connection.refresh_mode(); });
+}
+
+void IngestServer::resume_reading() {
+  impl_->each([](Connection& connection) { connection.resume(); });
+}
+
+void IngestServer::stop() {
+  impl_->listener.reset();
+  impl_->each([](Connection& connection) { connection.stop(); });
+}
+
+Stats IngestServer::stats() const {
+  return impl_->stats;
+}
+
+}  // namespace telemetryd::ingest

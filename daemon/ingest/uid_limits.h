@@ -1,0 +1,59 @@
+// ingest/uid_limits.h: what one user may take of the daemon, whatever the number of its processes.
+//
+// Connections are counted; events are metered by a bucket that holds one second's worth. A frame is
+// taken whole and may overdraw the bucket; who overdrew it waits until it is level again, so the
+// rate holds on average and a frame is never cut.
+//
+// Thread:  loop.
+// Limits:  one entry per uid that is connected or was within about a second.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+
+#include "base/clock.h"
+
+namespace telemetryd::ingest {
+
+class UidLimits {
+ public:
+  struct Options {
+    std::uint32_t connections_max = 0;                // all uids
+    std::uint32_t connections_per_uid_max = 0;        // one uid
+    std::uint32_t events_per_second_per_uid_max = 0;  // 0: none
+  };
+
+  enum class Admission { kAdmitted, kTooMany, kTooManyOfUid };
+
+  UidLimits(const Clock& clock, const Options& options) : clock_(clock), options_(options) {}
+
+  // An admitted connection must leave().
+  [[nodiscard]] Admission admit(std::uint32_t uid);
+  void leave(std::uint32_t uid);
+
+  void charge(std::uint32_t uid, std::uint32_t events);
+  // How long this uid should not be read; zero: read on.
+  std::chrono::milliseconds wait(std::uint32_t uid);
+
+  std::size_t uids() const { return uids_.size(); }
+
+ private:
+  struct Uid {
+    std::uint32_t connections = 0;
+    double tokens = 0;
+    BootMs filled_boot_ms = 0;
+  };
+
+  double level(const Uid& uid) const;
+  void refill(Uid& uid) const;
+  void forget_the_gone();
+
+  const Clock& clock_;
+  Options options_;
+  std::map<std::uint32_t, Uid> uids_;
+  std::uint32_t connections_ = 0;
+};
+
+}  // namespace telemetryd::ingest
