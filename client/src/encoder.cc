@@ -68,12 +68,20 @@ inline uint64_t bits_of(double value) {
   return bits;
 }
 
+// An enumerator from C may hold any number; it is not read as its type before it has been checked.
+template <typename Enum>
+unsigned number_of(const Enum& field) {
+  static_assert(sizeof(Enum) == sizeof(unsigned));
+  unsigned value = 0;
+  memcpy(&value, &field, sizeof value);
+  return value;
+}
+
 bool numbers_valid(const telemetry_event_t& event) {
   const bool has_duration = (event.has & TELEMETRY_HAS_DURATION) != 0;
-  return event.size >= sizeof(telemetry_event_t) &&
-         static_cast<unsigned>(event.kind) <= TELEMETRY_KIND_INIT &&
-         static_cast<unsigned>(event.urgency) <= TELEMETRY_URGENCY_URGENT &&
-         static_cast<unsigned>(event.persistence_class) <= TELEMETRY_CLASS_CRITICAL &&
+  return event.size >= sizeof(telemetry_event_t) && number_of(event.kind) <= TELEMETRY_KIND_INIT &&
+         number_of(event.urgency) <= TELEMETRY_URGENCY_URGENT &&
+         number_of(event.persistence_class) <= TELEMETRY_CLASS_CRITICAL &&
          event.severity <= kSeverityMax && event.attribute_count <= frame::kAttributesMax &&
          (event.attribute_count == 0 || event.attributes != nullptr) &&
          !(has_duration && __builtin_isnan(event.duration_ms));
@@ -83,6 +91,7 @@ telemetry_status_t plan_attribute(const telemetry_attribute_t& attribute,
                                   EventPlan::AttributeSizes& sizes) {
   const Measured key = measure_name(attribute.key);
   if (key.status != TELEMETRY_OK || key.size == 0) return TELEMETRY_INVALID;
+  if (number_of(attribute.type) > TELEMETRY_VALUE_DOUBLE) return TELEMETRY_INVALID;
   sizes.key = key.size;
   const size_t key_bytes = bytes_field_size(key.size);
   size_t value_bytes = 0;
@@ -103,7 +112,6 @@ telemetry_status_t plan_attribute(const telemetry_attribute_t& attribute,
       value_bytes = 1 + varint_size(zigzag(attribute.value.int_value));
       break;
     case TELEMETRY_VALUE_DOUBLE: value_bytes = kFixed64FieldBytes; break;
-    default: return TELEMETRY_INVALID;
   }
   sizes.body = static_cast<uint32_t>(key_bytes + value_bytes);
   return TELEMETRY_OK;

@@ -96,6 +96,11 @@ class FakeDaemon {
       hang_up();
     }
 
+    // Bytes that are no frame.
+    void garbage(const std::string& noise) {
+      [[maybe_unused]] const ssize_t wrote = ::send(fd_, noise.data(), noise.size(), MSG_NOSIGNAL);
+    }
+
     void hang_up() {
       if (fd_ >= 0) ::close(fd_);
       fd_ = -1;

@@ -1,0 +1,144 @@
+#include "telemetry_core/frame_stream.h"
+
+#include <cstring>
+
+#include <gtest/gtest.h>
+
+#include "support/fake_daemon.h"
+#include "support/temp_dir.h"
+#include "telemetry_core/encoder.h"
+
+namespace telemetryd::client {
+namespace {
+
+constexpr std::uint32_t kLong = 20'000;
+
+class FrameStreamTest : public testing::Test {
+ protected:
+  FrameStreamTest() {
+    hello_.app = "importer";
+    hello_.consent = Collection::kOn;
+    std::memset(hello_.instance, 7, sizeof hello_.instance);
+  }
+
+  std::string path() const { return dir_ / "ingest.sock"; }
+
+  static std::string record(const std::string& name) {
+    const std::uint8_t id[16] = {1};
+    telemetry_event_t event = TELEMETRY_EVENT_INIT;
+    event.name = name.c_str();
+    std::uint8_t bytes[512];
+    std::size_t written = 0;
+    EXPECT_EQ(encode_event(event,
+                           {.id = id, .session = nullptr, .time_unix_nano = 1},
+                           bytes,
+                           sizeof bytes,
+                           written),
+              TELEMETRY_OK);
+    return {reinterpret_cast<const char*>(bytes), written};
+  }
+
+  static telemetry_status_t send(FrameStream& stream, std::uint64_t number) {
+    const std::string bytes = record("event" + std::to_string(number));
+    return stream.send_frame({.number = number,
+                              .count = 1,
+                              .persistence_class = 0,
+                              .urgency = 0,
+                              .records = reinterpret_cast<const std::uint8_t*>(bytes.data()),
+                              .size = bytes.size(),
+                              .commit_now = false},
+                             kLong);
+  }
+
+  test::TempDir dir_;
+  Hello hello_{};
+};
+
+TEST_F(FrameStreamTest, SendsMoreFramesThanTheWindowHolds) {
+  test::FakeDaemon daemon(path());
+  daemon.start();
+  FrameStream stream;
+  const std::string where = path();
+  ASSERT_EQ(stream.connect(where.c_str(), hello_, kLong), TELEMETRY_OK);
+  for (std::uint64_t i = 1; i <= 500; ++i) ASSERT_EQ(send(stream, i), TELEMETRY_OK);
+  EXPECT_EQ(stream.wait_all(kLong), TELEMETRY_OK);
+  EXPECT_EQ(stream.goodbye(kLong), TELEMETRY_OK);
+  EXPECT_EQ(stream.counters().acknowledged_frames, 500u);
+  EXPECT_EQ(daemon.events_stored(), 500u);
+  EXPECT_EQ(daemon.hellos()[0].instance(), std::string(16, '\7'));
+}
+
+TEST_F(FrameStreamTest, RepeatingAnImportFindsDuplicatesOnly) {
+  test::FakeDaemon daemon(path());
+  daemon.start();
+  const std::string where = path();
+  for (const std::uint64_t duplicates : {0u, 100u}) {
+    FrameStream stream;
+    ASSERT_EQ(stream.connect(where.c_str(), hello_, kLong), TELEMETRY_OK);
+    for (std::uint64_t i = 1; i <= 100; ++i) ASSERT_EQ(send(stream, i), TELEMETRY_OK);
+    EXPECT_EQ(stream.wait_all(kLong), TELEMETRY_OK);
+    EXPECT_EQ(stream.counters().duplicate_frames, duplicates);
+    EXPECT_EQ(stream.counters().acknowledged_frames, 100u);
+  }
+  EXPECT_EQ(daemon.events_stored(), 100u);
+  EXPECT_EQ(daemon.received().size(), 100u) << "nothing is sent twice";
+}
+
+TEST_F(FrameStreamTest, KeepsTheTextOfTheRefusalAndGoesOn) {
+  test::FakeDaemon daemon(path());
+  daemon.on_events([&](auto& peer, const auto& frame) {
+    if (frame.prefix.number != 2) return daemon.accept(peer, frame);
+    peer.refuse({.number = 2, .code = frame::Code::kInvalidEvent, .retryable = false},
+                "event 0: name\nmissing");
+  });
+  daemon.start();
+  const std::string where = path();
+  FrameStream stream;
+  ASSERT_EQ(stream.connect(where.c_str(), hello_, kLong), TELEMETRY_OK);
+  for (std::uint64_t i = 1; i <= 3; ++i) ASSERT_EQ(send(stream, i), TELEMETRY_OK);
+  EXPECT_EQ(stream.wait_all(kLong), TELEMETRY_OK);
+  EXPECT_EQ(stream.counters().refused_frames, 1u);
+  EXPECT_EQ(stream.counters().acknowledged_frames, 2u);
+  EXPECT_STREQ(stream.last_refusal(), "event 0: name?missing");
+}
+
+TEST_F(FrameStreamTest, ReconnectsAndSendsAgain) {
+  test::FakeDaemon daemon(path());
+  daemon.on_events([&](auto& peer, const auto& frame) {
+    if (peer.connection() == 1 && frame.prefix.number == 10) return peer.hang_up();
+    daemon.accept(peer, frame);
+  });
+  daemon.start();
+  const std::string where = path();
+  FrameStream stream;
+  ASSERT_EQ(stream.connect(where.c_str(), hello_, kLong), TELEMETRY_OK);
+  for (std::uint64_t i = 1; i <= 100; ++i) ASSERT_EQ(send(stream, i), TELEMETRY_OK);
+  EXPECT_EQ(stream.wait_all(kLong), TELEMETRY_OK);
+  EXPECT_EQ(stream.counters().acknowledged_frames, 100u);
+  EXPECT_EQ(daemon.events_stored(), 100u);
+}
+
+TEST_F(FrameStreamTest, KeepsItsDeadlineWithoutADaemon) {
+  const std::string where = path();
+  FrameStream stream;
+  EXPECT_EQ(stream.connect(where.c_str(), hello_, 20), TELEMETRY_TIMEOUT);
+}
+
+TEST_F(FrameStreamTest, RefusesNumbersThatDoNotRiseAndFramesAboveTheLimit) {
+  test::FakeDaemon daemon(path());
+  daemon.start();
+  const std::string where = path();
+  FrameStream stream;
+  EXPECT_EQ(send(stream, 1), TELEMETRY_INVALID) << "not connected";
+  ASSERT_EQ(stream.connect(where.c_str(), hello_, kLong), TELEMETRY_OK);
+  EXPECT_EQ(send(stream, 0), TELEMETRY_INVALID);
+  EXPECT_EQ(send(stream, 5), TELEMETRY_OK);
+  EXPECT_EQ(send(stream, 5), TELEMETRY_INVALID);
+  const std::vector<std::uint8_t> large(frame::kFrameBytesMaxDefault);
+  EXPECT_EQ(stream.send_frame(
+                {.number = 6, .count = 1, .records = large.data(), .size = large.size()}, kLong),
+            TELEMETRY_INVALID);
+}
+
+}  // namespace
+}  // namespace telemetryd::client
