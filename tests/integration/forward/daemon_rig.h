@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <fcntl.h>
 #include <functional>
 #include <map>
 #include <memory>
@@ -80,8 +81,7 @@ bool write_message(int fd, const Message& message) {
   const auto length = static_cast<std::uint32_t>(body.size());
   std::string bytes(reinterpret_cast<const char*>(&length), sizeof length);
   bytes += body;
-  return ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
-         static_cast<ssize_t>(bytes.size());
+  return ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
 }
 
 // Plays a list of answers and records what it saw. An answer without a message hangs up.
@@ -101,6 +101,11 @@ class ScriptedForwarder {
 
   ~ScriptedForwarder() {
     ::shutdown(listener_.get(), SHUT_RDWR);
+    {
+      const std::lock_guard lock(mutex_);
+      if (link_ >= 0) ::shutdown(link_, SHUT_RDWR);
+      closing_ = true;
+    }
     thread_.join();
   }
 
@@ -124,12 +129,19 @@ class ScriptedForwarder {
       const UniqueFd link(::accept(listener_.get(), nullptr, nullptr));
       if (!link) return;
       ++connections_;
+      {
+        const std::lock_guard lock(mutex_);
+        if (closing_) return;
+        link_ = link.get();
+      }
       v1::FromForwarder hello;
       hello.mutable_hello()->set_protocol(protocol_);
       hello.mutable_hello()->set_version("scripted");
       write_message(link.get(), hello);
       while (serve_one(link.get())) {
       }
+      const std::lock_guard lock(mutex_);
+      link_ = -1;
       ++ended_;
     }
   }
@@ -157,6 +169,8 @@ class ScriptedForwarder {
   mutable std::mutex mutex_;
   std::deque<Answer> script_;
   std::vector<v1::ToForwarder> seen_;
+  int link_ = -1;
+  bool closing_ = false;
   std::atomic<int> connections_ = 0;
   std::atomic<int> ended_ = 0;
   std::jthread thread_;
@@ -187,7 +201,9 @@ class DaemonRig : public ::testing::Test {
 
   ~DaemonRig() override {
     scheduler_.reset();
-    if (store_) EXPECT_TRUE(store_->stop());
+    if (store_ != nullptr) {
+      EXPECT_TRUE(store_->stop());
+    }
     store_.reset();
     settle_loop();
   }

@@ -253,17 +253,19 @@ TEST_F(DestinationTest, AStateThatIsNoneIsIgnored) {
 }
 
 TEST_F(DestinationTest, ExtremeNumbersInAStateDoNoHarm) {
-  ASSERT_TRUE(destination_.restore("{\"v\":1,\"failures\":18446744073709551615,\"held\":false,"
-                                   "\"last_error\":\"x\",\"next_attempt_unix_ms\":"
-                                   "9223372036854775807}",
-                                   1000,
-                                   1'700'000'000'000));
+  ASSERT_TRUE(
+      destination_.restore("{\"v\":1,\"failures\":18446744073709551615,\"held\":false,"
+                           "\"last_error\":\"x\",\"next_attempt_unix_ms\":"
+                           "9223372036854775807}",
+                           1000,
+                           1'700'000'000'000));
   destination_.queue_is(1, 1);
   EXPECT_LE(destination_.step(1000).until, 301000);
-  ASSERT_TRUE(destination_.restore("{\"v\":1,\"failures\":1,\"held\":false,\"last_error\":\"x\","
-                                   "\"next_attempt_unix_ms\":-9223372036854775808}",
-                                   1000,
-                                   1'700'000'000'000));
+  ASSERT_TRUE(
+      destination_.restore("{\"v\":1,\"failures\":1,\"held\":false,\"last_error\":\"x\","
+                           "\"next_attempt_unix_ms\":-9223372036854775808}",
+                           1000,
+                           1'700'000'000'000));
   EXPECT_EQ(destination_.step(1000).kind, Kind::kLease);
 }
 
