@@ -1,0 +1,293 @@
+#include "app/daemon.h"
+
+#include <algorithm>
+#include <csignal>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "app/folders.h"
+#include "app/handlers.h"
+#include "app/reload.h"
+#include "app/shutdown.h"
+#include "base/log.h"
+
+namespace telemetryd::app {
+namespace {
+
+constexpr unsigned kSocketMode = 0666;
+constexpr int kBacklog = 256;
+constexpr std::uint64_t kWalPregrowMax = 16u << 20;
+
+store::Options store_options(const config::Config& config) {
+  store::Options options;
+  options.state_dir = config.daemon.state_dir;
+  options.bytes_max = config.store.bytes_max;
+  options.when_full =
+      config.store.refuse_when_full ? store::WhenFull::kRefuse : store::WhenFull::kEvictOldest;
+  // A small store is not spent on its log.
+  options.wal_pregrow_bytes = std::min(kWalPregrowMax, config.store.bytes_max / 8);
+  return options;
+}
+
+store::StoreThreadOptions store_thread_options(const config::Config& config) {
+  store::StoreThreadOptions options;
+  options.commit_delay_max = config.store.commit_delay_max;
+  // At least one frame of the largest size fits.
+  options.queue_bytes_max =
+      std::max<std::uint64_t>(options.queue_bytes_max, 2 * config.ingest.frame_bytes_max);
+  return options;
+}
+
+ingest::Options ingest_options(const config::Config& config) {
+  ingest::Options options;
+  options.event_bytes_max = config.ingest.event_bytes_max;
+  options.frame_bytes_max = config.ingest.frame_bytes_max;
+  options.connections_max = config.ingest.connections_max;
+  options.connections_per_uid_max = config.ingest.connections_per_uid_max;
+  options.events_per_second_per_uid_max = config.ingest.events_per_second_per_uid_max;
+  return options;
+}
+
+schedule::Options schedule_options(const Parts& parts) {
+  const auto& forward = parts.config.forward;
+  schedule::Options options;
+  options.sync_interval = forward.sync_interval;
+  options.batch_events_max = forward.batch_events_max;
+  options.batch_bytes_max = forward.batch_bytes_max;
+  options.retry_delay_min = forward.retry_delay_min;
+  options.retry_delay_max = forward.retry_delay_max;
+  options.forward_socket = forward.socket;
+  options.forward_command = {forward.program.native()};
+  if (!parts.sources.file.empty()) {
+    options.forward_command.insert(options.forward_command.end(),
+                                   {"--config", parts.sources.file.native()});
+  }
+  return options;
+}
+
+// What the scheduler is told in batches, the tail is told of each.
+void watch_queue(Parts& parts, store::Store& store, bool every_commit) {
+  const auto& forward = parts.config.forward;
+  store.observe_queue(
+      [&news = parts.queue_news](const store::QueueChange& change) { news.tell(change); },
+      every_commit ? 1 : forward.batch_events_max,
+      every_commit ? 1 : forward.batch_bytes_max);
+}
+
+schedule::Scheduler::Hooks scheduler_hooks(Parts& parts) {
+  return {
+      .route = [&parts](const std::string& app) -> std::optional<std::string> {
+        // The policy was turned off while running: nothing leaves any more.
+        if (parts.policy->machine() == consent::MachinePolicy::kOff) return std::nullopt;
+        return config::route(parts.config.routes, app);
+      },
+      .held = [&parts] { return parts.policy->held(); },
+      .machine_id =
+          [&parts](const std::string& app, std::function<void(std::string)> done) {
+            parts.machine_ids->ask(app, std::move(done));
+          },
+      .on_busy = [&parts](bool busy) { parts.watchdog->set_busy(busy); },
+  };
+}
+
+void wire_queue_news(Parts& parts) {
+  parts.queue_news.on_change([&parts](const store::QueueChange& change) {
+    parts.watchdog->work_seen();
+    if (parts.scheduler) parts.scheduler->queue_changed(change);
+    if (parts.tail) parts.tail->changed();
+  });
+}
+
+void wire_watchdog(Parts& parts) {
+  parts.watchdog->ask_with([&parts](const std::function<void()>& answered) {
+    if (!parts.store) return answered();
+    (void)parts.store->post([&parts, answered](store::Store&) { (void)parts.loop.post(answered); });
+  });
+}
+
+}  // namespace
+
+Parts::Parts() : queue_news(loop) {}
+
+Daemon::Daemon(config::Sources sources, config::Loaded loaded, std::string version) {
+  parts_.sources = std::move(sources);
+  parts_.config = std::move(*loaded.config);
+  parts_.config_files = std::move(loaded.files);
+  parts_.version = std::move(version);
+  parts_.started_boot_ms = parts_.clock.boot_ms();
+}
+
+std::expected<std::unique_ptr<Daemon>, Daemon::Failure> Daemon::open(config::Sources sources,
+                                                                     config::Loaded loaded,
+                                                                     const StoreFactory& open_store,
+                                                                     std::string version) {
+  std::unique_ptr<Daemon> daemon(
+      new Daemon(std::move(sources), std::move(loaded), std::move(version)));
+  Parts& parts = daemon->parts_;
+  InheritedSockets sockets = InheritedSockets::from_environment();
+  parts.watchdog = std::make_unique<Watchdog>(parts.loop, parts.notifier);
+  wire_watchdog(parts);
+  if (parts.config.policy.mode == consent::MachinePolicy::kOff) {
+    parts.policy = std::make_unique<policy::Policy>(parts.config.policy.mode,
+                                                    std::vector<store::ConsentRecord>{});
+  } else if (auto opened = daemon->open_store(open_store); !opened) {
+    return std::unexpected(Failure{kExitStore, opened.error()});
+  }
+  const auto folder = make_folder(parts.config.daemon.runtime_dir, 0755);
+  if (!folder) return std::unexpected(Failure{kExitFailed, folder.error()});
+  if (parts.store) {
+    if (auto opened = daemon->open_flow(sockets); !opened) {
+      return std::unexpected(Failure{kExitFailed, opened.error()});
+    }
+  }
+  if (auto opened = daemon->open_admin(sockets); !opened) {
+    return std::unexpected(Failure{kExitFailed, opened.error()});
+  }
+  // Last, so that clients find us when they read it.
+  const auto published = publish_policy(parts.config.daemon.runtime_dir, parts.config.policy.mode);
+  if (!published) return std::unexpected(Failure{kExitFailed, published.error()});
+  daemon->watch_signals();
+  return daemon;
+}
+
+Result<void> Daemon::open_store(const StoreFactory& open_store) {
+  TELEMETRYD_TRY(make_folder(parts_.config.daemon.state_dir, 0700));
+  TELEMETRYD_ASSIGN(std::unique_ptr<store::Store> store,
+                    open_store(store_options(parts_.config), parts_.clock));
+  TELEMETRYD_ASSIGN(const store::Info info, store->info());
+  TELEMETRYD_ASSIGN(const std::vector<store::ConsentRecord> records, store->consents());
+  parts_.store_facts = {info.sqlite_version, info.epoch, info.loss};
+  if (info.loss) log::error("loss_found", {{"loss", *info.loss}});
+  parts_.policy = std::make_unique<policy::Policy>(parts_.config.policy.mode, records);
+  wire_queue_news(parts_);
+  watch_queue(parts_, *store, false);
+  parts_.store = std::make_unique<store::StoreThread>(
+      std::move(store),
+      store_thread_options(parts_.config),
+      store::StoreThread::Hooks{
+          .on_room =
+              [this] {
+                (void)parts_.loop.post([this] {
+                  if (parts_.ingest) parts_.ingest->resume_reading();
+                });
+              },
+          .on_fatal =
+              [this](const Error& error) {
+                (void)parts_.loop.post([this, error] { store_broke(error); });
+              },
+      });
+  return {};
+}
+
+Result<void> Daemon::open_flow(InheritedSockets& sockets) {
+  Parts& parts = parts_;
+  TELEMETRYD_ASSIGN(UniqueFd socket, listen(sockets, "ingest", parts.config.ingest.socket));
+  parts.machine_ids =
+      std::make_unique<MachineIds>(parts.loop, *parts.store, parts.config.identity.machine_id_file);
+  parts.ingest = std::make_unique<ingest::IngestServer>(
+      parts.loop,
+      std::move(socket),
+      *parts.store,
+      parts.clock,
+      [&parts](std::uint32_t uid, std::string_view app) {
+        parts.watchdog->work_seen();
+        return parts.policy->decide(uid, app);
+      },
+      ingest_options(parts.config));
+  parts.scheduler = std::make_unique<schedule::Scheduler>(parts.loop,
+                                                          *parts.store,
+                                                          parts.clock,
+                                                          schedule_options(parts),
+                                                          destination_specs(parts.config),
+                                                          scheduler_hooks(parts));
+  parts.tail = std::make_unique<EventTail>(
+      parts.loop,
+      *parts.store,
+      parts.store_facts.epoch,
+      EventTail::Hooks{
+          .watch = [&parts](store::Store& store,
+                            bool every_commit) { watch_queue(parts, store, every_commit); },
+          .machine_id = [&parts](const std::string& app) { return parts.machine_ids->known(app); },
+      });
+  return {};
+}
+
+Result<void> Daemon::open_admin(InheritedSockets& sockets) {
+  TELEMETRYD_ASSIGN(UniqueFd socket, listen(sockets, "admin", parts_.config.admin.socket));
+  Routes routes;
+  add_status_routes(parts_, routes);
+  add_event_routes(parts_, routes);
+  add_consent_routes(parts_, routes);
+  add_control_routes(parts_, routes);
+  TELEMETRYD_ASSIGN(
+      parts_.admin,
+      admin::AdminServer::start(
+          parts_.loop, std::move(socket), parts_.config.admin.group, std::move(routes)));
+  return {};
+}
+
+Result<UniqueFd> Daemon::listen(InheritedSockets& sockets,
+                                const std::string& name,
+                                const std::filesystem::path& path) {
+  if (UniqueFd inherited = sockets.take(name)) return inherited;
+  auto made = loop::listen_unix(path.native(), kSocketMode, kBacklog);
+  if (made) parts_.bound_sockets.push_back(path);
+  return made;
+}
+
+void Daemon::watch_signals() {
+  const auto on = [this](int signum, std::function<void()> what) {
+    signals_.push_back(std::make_unique<loop::Signal>(parts_.loop, signum, std::move(what)));
+  };
+  on(SIGTERM, [this] { stop(); });
+  on(SIGINT, [this] { stop(); });
+  on(SIGHUP, [this] {
+    if (!parts_.stopping) (void)reload(parts_);
+  });
+}
+
+void Daemon::store_broke(const Error& error) {
+  log::error("store_broken", {{"cause", error.message()}});
+  // Nothing may be acknowledged any more, so there is nothing to drain.
+  parts_.exit_code = kExitStore;
+  parts_.loop.stop();
+}
+
+void Daemon::stop() {
+  if (parts_.stopping) return parts_.loop.stop();  // asked twice: at once
+  log::info("stopping");
+  stop_deadline_ = std::make_unique<loop::Timer>(parts_.loop, [this] {
+    log::warn("stopped_by_deadline");
+    parts_.loop.stop();
+  });
+  stop_deadline_->start_once(kStopMax);
+  stop_backwards(parts_, [this] { parts_.loop.stop(); });
+}
+
+int Daemon::run() {
+  log::info("started",
+            {{"version", parts_.version},
+             {"policy", consent::policy_name(parts_.config.policy.mode)},
+             {"state_dir", parts_.config.daemon.state_dir.native()},
+             {"epoch", parts_.store_facts.epoch}});
+  if (parts_.scheduler) parts_.scheduler->start();
+  parts_.notifier.ready(fmt::format("Serving, configuration {}", parts_.generation));
+  parts_.loop.run();
+
+  // No callback of the loop runs from here on. The store thread's last functions still know the
+  // parts, so those go after it.
+  parts_.admin.reset();
+  // While the store's lock still keeps a successor out.
+  for (const auto& socket : parts_.bound_sockets) ::unlink(socket.c_str());
+  if (parts_.store) {
+    if (const auto closed = parts_.store->stop(); !closed) {
+      log::error("store_not_closed", {{"cause", closed.error().message()}});
+      if (parts_.exit_code == kExitOk) parts_.exit_code = kExitStore;
+    }
+  }
+  log::info("stopped", {{"exit_code", parts_.exit_code}});
+  return parts_.exit_code;
+}
+
+}  // namespace telemetryd::app

@@ -1,0 +1,59 @@
+#include "app/status_reasons.h"
+
+#include <fmt/format.h>
+
+namespace telemetryd::app {
+namespace {
+
+// From here on the store makes room or refuses.
+bool nearly_full(const Observed& observed) {
+  return observed.store && observed.store_bytes_max > 0 &&
+         observed.store_bytes >= observed.store_bytes_max / 20 * 19;
+}
+
+}  // namespace
+
+std::vector<std::string> not_ready(const Observed& observed) {
+  std::vector<std::string> out;
+  if (observed.stopping) out.emplace_back("telemetryd is stopping");
+  if (nearly_full(observed) && observed.refuse_when_full) {
+    out.push_back(fmt::format("the store is full: {} of {} bytes; apps are told to try again later",
+                              observed.store_bytes,
+                              observed.store_bytes_max));
+  }
+  return out;
+}
+
+std::vector<std::string> reasons(const Observed& observed) {
+  std::vector<std::string> out = not_ready(observed);
+  if (!observed.store) {
+    out.emplace_back("the machine's policy is off: nothing is collected or stored");
+  }
+  if (observed.loss) out.push_back("events were lost: " + *observed.loss);
+  if (!observed.balanced) {
+    out.emplace_back("the ledger does not balance; telemetryctl ledger check says where");
+  }
+  if (nearly_full(observed) && !observed.refuse_when_full) {
+    out.push_back(fmt::format("the store is full: {} of {} bytes; the oldest events make room",
+                              observed.store_bytes,
+                              observed.store_bytes_max));
+  }
+  for (const auto& destination : observed.destinations) {
+    if (destination.state != "held" && destination.state != "backoff") continue;
+    out.push_back(fmt::format(
+        "destination {} is in {} after {} failed attempts: {}",
+        destination.name,
+        destination.state,
+        destination.attempts,
+        destination.last_error.empty() ? "no error was given" : destination.last_error));
+  }
+  for (const AppQueue& app : observed.apps) {
+    if (app.destination || app.events == 0) continue;
+    out.push_back(fmt::format("no destination for app {}: its {} events are kept here and not sent",
+                              app.name,
+                              app.events));
+  }
+  return out;
+}
+
+}  // namespace telemetryd::app
