@@ -77,7 +77,8 @@ TEST_F(ClientTest, FramesAreHomogeneousInClassAndUrgency) {
   close(client);
   EXPECT_EQ(daemon.events_stored(), 60u);
   std::uint64_t number = 0;
-  for (const auto& received : daemon.received()) {
+  const auto frames = daemon.received();
+  for (const auto& received : frames) {
     EXPECT_EQ(received.prefix.number, ++number);
     telemetry::v1::EventBatch batch;
     ASSERT_TRUE(batch.ParseFromString(received.batch));
@@ -191,7 +192,8 @@ TEST_F(ClientTest, SendLosesNothingFromManyThreadsThroughASmallRing) {
   const telemetry_stats_t last = close(client);
   EXPECT_EQ(last.acknowledged, 10'000u);
   std::set<std::string> ids;
-  for (const auto& event : daemon.events().begin()->second) ids.insert(event.id());
+  const auto events = daemon.events();
+  for (const auto& event : events.begin()->second) ids.insert(event.id());
   EXPECT_EQ(ids.size(), 10'000u) << "identifiers are unique across threads";
 }
 
