@@ -139,7 +139,11 @@ Result<Database> open_database(const Options& options,
   TELEMETRYD_ASSIGN(const std::int64_t secure, db.ask_integer("PRAGMA secure_delete"));
   if (secure != 2) return fail(ErrorCode::kInternal, "SQLite refuses secure_delete=FAST");
   TELEMETRYD_TRY(limit_pages(db, quota.pages));
-  if (fresh) TELEMETRYD_TRY(create_schema(db, clock));
+  if (fresh) {
+    TELEMETRYD_TRY(create_schema(db, clock));
+    // The UUID must not live in the WAL alone: a store that lost its WAL would pass for a new one.
+    TELEMETRYD_TRY(db.exec("PRAGMA wal_checkpoint(PASSIVE)"));
+  }
   TELEMETRYD_ASSIGN(const std::int64_t page_size, db.ask_integer("PRAGMA page_size"));
   if (page_size != kPageBytes) {
     return fail(ErrorCode::kFailedPrecondition,

@@ -182,6 +182,7 @@ class SqliteStore final : public Store {
   // sqlite_store_erase.cc
   Result<void> load_erasures();
   Result<Erased> erase_rows(const Erasure& erasure);
+  Result<void> erase_dead(const Erasure& erasure, Erased& erased);
   Result<std::uint64_t> run_erasure(const Erasure& erasure);
   Result<void> finish_erasures();
   bool waits_for_erasure(Seq seq, std::uint32_t uid, std::string_view app) const;
@@ -211,6 +212,8 @@ class SqliteStore final : public Store {
   std::map<Seq, std::uint32_t> next_indexes_;  // rows delivered in part
   std::map<AppId, Cursor> cursors_;
   std::map<event::Class, Seq> evict_from_;
+  std::uint64_t evicted_rows_ = 0;  // since the log last spoke of it
+  std::optional<BootMs> eviction_logged_boot_ms_;
 
   LeaseId next_lease_ = 1;
   std::map<LeaseId, std::vector<LeasedPart>> leases_;

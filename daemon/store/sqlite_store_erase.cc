@@ -60,8 +60,32 @@ Result<SqliteStore::Erased> SqliteStore::erase_rows(const Erasure& erasure) {
     }
   }
   for (const Seq seq : erased.rows) TELEMETRYD_TRY(delete_row(seq));
+  TELEMETRYD_TRY(erase_dead(erasure, erased));
   TELEMETRYD_TRY(books_.write(erased.moves));
   return erased;
+}
+
+// Dead letters were never sent either.
+Result<void> SqliteStore::erase_dead(const Erasure& erasure, Erased& erased) {
+  std::vector<std::int64_t> ids;
+  {
+    TELEMETRYD_ASSIGN(Statement select,
+                      db_.prepare("SELECT id, app FROM dead WHERE uid=? AND seq<=?"));
+    Rows rows = select.query(erasure.uid, erasure.up_to);
+    for (;;) {
+      TELEMETRYD_ASSIGN(const bool found, rows.next());
+      if (!found) break;
+      const AppId app = rows.integer(1);
+      if (!erasure.app.empty() && books_.name(app) != erasure.app) continue;
+      erased.moves.add(app, account::kParked, reason::kNone, -1);
+      erased.moves.add(app, account::kErased, reason::kWithdrawn, 1);
+      ids.push_back(rows.integer(0));
+    }
+  }
+  TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM dead WHERE id=?"));
+  for (const std::int64_t id : ids) TELEMETRYD_TRY(drop.run(id));
+  erased.events += ids.size();
+  return {};
 }
 
 Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
@@ -84,7 +108,7 @@ Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
   TELEMETRYD_TRY(done);
   books_.apply(erased.moves);
   for (const Seq seq : erased.rows) next_indexes_.erase(seq);
-  scrub_due_ |= !erased.rows.empty();
+  scrub_due_ |= erased.events > 0;
   std::erase_if(erasures_, [&](const Erasure& other) { return other.number == erasure.number; });
   if (erased.waits) erasures_.push_back(erasure);
   return erased.events;

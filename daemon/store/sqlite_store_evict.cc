@@ -15,6 +15,8 @@ constexpr std::array kEvictionOrder = {
 // Pages that B-trees and the free list may take beyond a row's own bytes.
 constexpr std::int64_t kSparePages = 32;
 
+constexpr BootMs kEvictionLogIntervalMs = 10'000;
+
 }  // namespace
 
 Result<bool> SqliteStore::at_page_limit(std::uint64_t bytes) {
@@ -80,7 +82,15 @@ void SqliteStore::apply_eviction(const Eviction& eviction) {
   for (const auto& [persistence_class, from] : eviction.from) {
     evict_from_[persistence_class] = from;
   }
-  log::error("events_evicted", {{"rows", eviction.rows.size()}, {"bytes", eviction.bytes}});
+  evicted_rows_ += eviction.rows.size();
+  if (eviction_logged_boot_ms_ &&
+      clock_.boot_ms() - *eviction_logged_boot_ms_ < kEvictionLogIntervalMs) {
+    return;
+  }
+  // At the quota every few commits evict; the ledger has the count, the log only says that it goes
+  // on.
+  eviction_logged_boot_ms_ = clock_.boot_ms();
+  log::error("events_evicted", {{"rows", std::exchange(evicted_rows_, 0)}});
 }
 
 }  // namespace telemetryd::store

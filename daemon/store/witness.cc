@@ -51,8 +51,11 @@ std::optional<Witness> decode_witness(std::string_view bytes) {
 }
 
 std::optional<std::string> compare(const Witness& witness, const Remembered& database) {
-  // Another store's witness proves nothing about this one.
-  if (witness.store_uuid != database.store_uuid) return std::nullopt;
+  if (witness.store_uuid != database.store_uuid) {
+    return "the database is not the one the witness saw, which had accepted " +
+           std::to_string(witness.accepted_total) + " events and parted with " +
+           std::to_string(witness.removed_total);
+  }
   if (witness.accepted_total > database.accepted_total) {
     return "the database has lost " +
            std::to_string(witness.accepted_total - database.accepted_total) +

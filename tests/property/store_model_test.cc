@@ -1,0 +1,231 @@
+// The store against a plain map: random operations, and after each few the two must agree.
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "support/seed.h"
+#include "unit/store/store_helpers.h"
+
+namespace telemetryd::test {
+namespace {
+
+using store::Answer;
+
+constexpr std::uint8_t kClients = 5;
+constexpr int kSteps = 1500;
+constexpr int kCheckEvery = 20;
+
+struct ModelEvent {
+  std::string body;
+  std::uint8_t from = 0;
+};
+
+struct ModelLease {
+  std::vector<store::LeasedRow> rows;
+};
+
+class StoreModel : public StoreTest {
+ protected:
+  StoreModel() : random_(test_seed()) {
+    for (std::uint8_t i = 0; i < kClients; ++i) {
+      clients_.push_back(client(i, i % 2 == 0 ? "shop" : "mail", 1000 + i % 3));
+      high_water_.push_back(0);
+    }
+  }
+
+  std::uint64_t pick(std::uint64_t below) { return random_() % below; }
+
+  // A window of frames, mostly in order, some again, some too early, some refused by ingest.
+  void append() {
+    std::vector<store::Append> group;
+    std::vector<Answer::Kind> expected;
+    std::vector<std::uint64_t> water = high_water_;
+    const std::uint64_t frames = 1 + pick(12);
+    for (std::uint64_t i = 0; i < frames; ++i) {
+      const auto id = static_cast<std::uint8_t>(pick(kClients));
+      std::uint64_t number = water[id] + 1;
+      const std::uint64_t kind = pick(20);
+      if (kind == 0 && number > 1) number -= 1 + pick(std::min<std::uint64_t>(number - 1, 3));
+      if (kind == 1) number += 1 + pick(3);
+      if (kind == 2 || kind == 3) {
+        group.push_back(refused_frame(clients_[id], number, kind == 2, 3));
+      } else {
+        group.push_back(
+            frame(clients_[id], number, bodies(id, number), static_cast<event::Class>(pick(3))));
+      }
+      expected.push_back(answer(group.back(), id, water));
+    }
+    const auto answers = commit(group);
+    ASSERT_EQ(answers.size(), expected.size());
+    for (std::size_t i = 0; i < answers.size(); ++i) ASSERT_EQ(answers[i].kind, expected[i]);
+    high_water_ = water;
+  }
+
+  std::vector<std::string> bodies(std::uint8_t id, std::uint64_t number) {
+    std::vector<std::string> result;
+    const std::uint64_t count = 1 + (number + id) % 6;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      result.push_back(std::to_string(id) + "/" + std::to_string(number) + "/" + std::to_string(i) +
+                       std::string(number * 37 % 400, '.'));
+    }
+    return result;
+  }
+
+  // What frame.md says, on a map.
+  Answer::Kind answer(const store::Append& frame,
+                      std::uint8_t id,
+                      std::vector<std::uint64_t>& water) {
+    if (frame.number <= water[id]) return Answer::Kind::kDuplicate;
+    if (frame.number > water[id] + 1) return Answer::Kind::kRefused;
+    if (frame.refusal && frame.refusal->retryable) return Answer::Kind::kRefused;
+    water[id] = frame.number;
+    if (frame.refusal) return Answer::Kind::kRefused;
+    for (std::string& body : bodies_of(frame.events)) {
+      queued_[id].push_back(std::move(body));
+      ++accepted_;
+    }
+    return Answer::Kind::kStored;
+  }
+
+  void take_lease() {
+    auto request = lease_of({}, static_cast<std::uint32_t>(1 + pick(9)));
+    if (pick(2) == 0) request.apps.push_back("shop");
+    if (pick(2) == 0) request.apps.push_back("mail");
+    if (pick(5) == 0) request.held.insert({1000, pick(2) == 0 ? "" : "shop"});
+    auto lent = lease(request);
+    store::Seq last = 0;
+    for (const store::LeasedRow& row : lent.rows) {
+      ASSERT_GT(row.meta.seq, last) << "a lease is out of order";
+      last = row.meta.seq;
+      ASSERT_FALSE(request.held.contains({row.meta.uid, ""}));
+      ASSERT_FALSE(request.held.contains({row.meta.uid, row.meta.app}));
+      for (const auto& [id, lease] : leases_) {
+        for (const store::LeasedRow& other : lease.rows) ASSERT_NE(other.meta.seq, row.meta.seq);
+      }
+    }
+    if (lent.id != 0) leases_[lent.id] = {std::move(lent.rows)};
+  }
+
+  std::uint8_t sender_of(const std::string& body) {
+    return static_cast<std::uint8_t>(std::stoi(body));
+  }
+
+  void settle_one() {
+    if (leases_.empty()) return;
+    auto it = leases_.begin();
+    std::advance(it, static_cast<std::ptrdiff_t>(pick(leases_.size())));
+    std::vector<store::Rejected> rejected;
+    for (const store::LeasedRow& row : it->second.rows) {
+      if (pick(6) == 0) {
+        rejected.push_back({row.meta.seq,
+                            row.first_index + static_cast<std::uint32_t>(pick(row.count)),
+                            1,
+                            "odd"});
+      }
+      for (const std::string& body : bodies_of(row.events)) {
+        auto& queue = queued_[sender_of(body)];
+        const auto place = std::ranges::find(queue, body);
+        ASSERT_NE(place, queue.end()) << "delivered but not queued: " << body;
+        queue.erase(place);
+      }
+      delivered_ += row.count;
+    }
+    delivered_ -= static_cast<std::int64_t>(rejected.size());
+    parked_ += static_cast<std::int64_t>(rejected.size());
+    settle(it->first, std::move(rejected));
+    leases_.erase(it);
+  }
+
+  void release_one() {
+    if (leases_.empty()) return;
+    store_->release(leases_.begin()->first);
+    leases_.erase(leases_.begin());
+  }
+
+  // Only without leases: when they end, what is gone is up to the store.
+  void erase_user() {
+    if (!leases_.empty()) return;
+    const auto uid = static_cast<std::uint32_t>(1000 + pick(3));
+    const std::string app = pick(2) == 0 ? "" : "shop";
+    std::uint64_t expected = 0;
+    for (std::uint8_t id = 0; id < kClients; ++id) {
+      const auto& info = *clients_[id];
+      if (info.key.uid != uid || (!app.empty() && info.app != app)) continue;
+      expected += queued_[id].size();
+      queued_[id].clear();
+    }
+    const std::int64_t parked_before = account("parked");
+    const auto erased = store_->erase(uid, app);
+    ASSERT_TRUE(erased);
+    const std::int64_t unparked = parked_before - account("parked");
+    ASSERT_EQ(*erased, expected + static_cast<std::uint64_t>(unparked));
+    parked_ -= unparked;
+    erased_ += static_cast<std::int64_t>(*erased);
+  }
+
+  void restart(bool cleanly) {
+    leases_.clear();
+    if (cleanly) {
+      reopen();
+    } else {
+      crash_and_reopen();
+    }
+  }
+
+  void step() {
+    clock_.advance(std::chrono::milliseconds(300));
+    const std::uint64_t what = pick(100);
+    if (what < 50) return append();
+    if (what < 68) return take_lease();
+    if (what < 84) return settle_one();
+    if (what < 92) return release_one();
+    if (what < 94) return erase_user();
+    if (what < 98) {
+      ASSERT_TRUE(store_->idle());
+      return;
+    }
+    restart(what == 98);
+  }
+
+  void compare() {
+    expect_balanced();
+    EXPECT_EQ(account("accepted"), accepted_);
+    EXPECT_EQ(account("delivered"), delivered_);
+    EXPECT_EQ(account("parked"), parked_);
+    EXPECT_EQ(account("erased", "withdrawn"), erased_);
+    EXPECT_EQ(store_->info()->loss, std::nullopt);
+    std::map<std::uint8_t, std::deque<std::string>> stored;
+    const auto listed = store_->list({.limit = 10'000});
+    ASSERT_TRUE(listed) << listed.error().message();
+    for (const auto& event : *listed) stored[sender_of(event.event)].push_back(event.event);
+    for (std::uint8_t id = 0; id < kClients; ++id) {
+      ASSERT_EQ(stored[id], queued_[id]) << "client " << int{id};
+      ASSERT_EQ(store_->high_water(clients_[id]->key)->value_or(0), high_water_[id]);
+    }
+  }
+
+  std::mt19937_64 random_;
+  std::vector<std::shared_ptr<const store::ClientInfo>> clients_;
+  std::vector<std::uint64_t> high_water_;
+  std::map<std::uint8_t, std::deque<std::string>> queued_;
+  std::map<store::LeaseId, ModelLease> leases_;
+  std::int64_t accepted_ = 0;
+  std::int64_t delivered_ = 0;
+  std::int64_t parked_ = 0;
+  std::int64_t erased_ = 0;
+};
+
+TEST_F(StoreModel, BehavesLikeAPlainMap) {
+  for (int i = 1; i <= kSteps; ++i) {
+    SCOPED_TRACE("step " + std::to_string(i));
+    ASSERT_NO_FATAL_FAILURE(step());
+    if (i % kCheckEvery == 0) compare();
+    if (HasFailure()) return;
+  }
+}
+
+}  // namespace
+}  // namespace telemetryd::test

@@ -1,0 +1,203 @@
+// Damage and strangers: what is noticed, what is counted, what is left alone.
+
+#include <fstream>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include "base/io.h"
+#include "unit/store/store_helpers.h"
+
+namespace telemetryd::test {
+namespace {
+
+class Damage : public StoreTest {
+ protected:
+  void sql(const char* statement) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open((dir_ / "events.db").c_str(), &db), SQLITE_OK);
+    char* error = nullptr;
+    const int code = sqlite3_exec(db, statement, nullptr, nullptr, &error);
+    EXPECT_EQ(code, SQLITE_OK) << (error != nullptr ? error : "");
+    sqlite3_free(error);
+    sqlite3_close(db);
+  }
+
+  void stop() {
+    ASSERT_TRUE(store_->close());
+    store_.reset();
+  }
+
+  std::shared_ptr<const store::ClientInfo> app_ = client(1);
+};
+
+TEST_F(Damage, AWrongRowIsCountedLostAndTheOthersGoOn) {
+  commit({frame(app_, 1, {"a"})});
+  commit({frame(app_, 2, {"b", "c"})});
+  commit({frame(app_, 3, {"d"})});
+  stop();
+  sql("UPDATE events SET blob = x'0A0158' WHERE count = 2");
+  open(small_store(dir_.path()));
+  EXPECT_FALSE(store_->check_ledger()->balanced);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a", "d"}));
+  EXPECT_EQ(account("lost", "damage"), 2);
+  EXPECT_EQ(account("queued"), 2);
+  // The damaged blob was shorter than what the ledger had for it.
+  store_.reset();
+}
+
+TEST_F(Damage, ADeletedWalIsNoticedWithTheSizeOfTheGap) {
+  commit({frame(app_, 1, {"a", "b", "c"})});
+  clock_.advance(std::chrono::seconds(2));
+  ASSERT_TRUE(store_->idle());
+  store_.reset();
+  std::filesystem::remove(dir_ / "events.db-wal");
+  open(small_store(dir_.path()));
+  const auto loss = store_->info()->loss;
+  ASSERT_TRUE(loss.has_value());
+  EXPECT_NE(loss->find("lost 3 accepted events"), std::string::npos) << *loss;
+}
+
+TEST_F(Damage, AnotherDatabaseInItsPlaceIsNoticed) {
+  commit({frame(app_, 1, {"a", "b", "c"})});
+  stop();
+  for (const char* name : {"events.db", "events.db-wal"}) std::filesystem::remove(dir_ / name);
+  open(small_store(dir_.path()));
+  ASSERT_TRUE(store_->info()->loss.has_value());
+}
+
+TEST_F(Damage, ALostTailIsNoticedWithTheSizeOfTheGap) {
+  commit({frame(app_, 1, {"a"})});
+  reopen();
+  commit({frame(app_, 2, {"b", "c", "d"})});
+  clock_.advance(std::chrono::seconds(2));
+  ASSERT_TRUE(store_->idle());
+  const std::uint64_t epoch = store_->info()->epoch;
+  store_.reset();
+  std::filesystem::remove(dir_ / "events.db-wal");
+  open(small_store(dir_.path()));
+  const auto info = store_->info();
+  ASSERT_TRUE(info->loss.has_value());
+  EXPECT_NE(info->loss->find("lost 3 accepted events"), std::string::npos) << *info->loss;
+  EXPECT_GT(info->epoch, epoch) << "numbers of the lost epoch would be used again";
+}
+
+TEST_F(Damage, ACleanReopenAndACrashReportNoLoss) {
+  commit({frame(app_, 1, {"a"})});
+  reopen();
+  EXPECT_EQ(store_->info()->loss, std::nullopt);
+  commit({frame(app_, 2, {"b"})});
+  crash_and_reopen();
+  EXPECT_EQ(store_->info()->loss, std::nullopt);
+}
+
+TEST_F(Damage, ATornWitnessIsNoWitness) {
+  commit({frame(app_, 1, {"a"})});
+  stop();
+  std::ofstream(dir_ / "witness", std::ios::binary) << "TLMWITN1 and then nothing";
+  open(small_store(dir_.path()));
+  EXPECT_EQ(store_->info()->loss, std::nullopt);
+}
+
+TEST_F(Damage, AnEmptyDatabaseBesideAFullLogIsNotOpened) {
+  commit({frame(app_, 1, {"a"})});
+  store_.reset();
+  std::filesystem::resize_file(dir_ / "events.db", 0);
+  const auto wal_bytes = std::filesystem::file_size(dir_ / "events.db-wal");
+  const auto opened = store::open_sqlite_store(small_store(dir_.path()), clock_);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), ErrorCode::kDataLoss);
+  EXPECT_EQ(std::filesystem::file_size(dir_ / "events.db-wal"), wal_bytes);
+}
+
+class Files : public testing::Test {
+ protected:
+  Error refusal() {
+    const auto opened = store::open_sqlite_store(small_store(dir_.path()), clock_);
+    if (opened) {
+      ADD_FAILURE() << "was opened";
+      return {ErrorCode::kInternal, ""};
+    }
+    return opened.error();
+  }
+
+  void make_database(const char* statements) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open((dir_ / "events.db").c_str(), &db), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(db, statements, nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(db);
+  }
+
+  std::string content(const std::string& name) {
+    return read_file(dir_ / name, 1u << 24).value_or("");
+  }
+
+  TempDir dir_;
+  FakeClock clock_;
+};
+
+TEST_F(Files, AForeignDatabaseIsLeftUntouched) {
+  for (const char* id : {"PRAGMA application_id=7; CREATE TABLE theirs(x);",
+                         "CREATE TABLE theirs(x); INSERT INTO theirs VALUES(1);"}) {
+    make_database(id);
+    const std::string before = content("events.db");
+    const Error error = refusal();
+    EXPECT_EQ(error.code(), ErrorCode::kFailedPrecondition);
+    EXPECT_NE(error.message().find("another program"), std::string::npos) << error.message();
+    EXPECT_EQ(content("events.db"), before);
+    std::filesystem::remove(dir_ / "events.db");
+  }
+}
+
+TEST_F(Files, ANewerFormatIsRefusedPolitely) {
+  make_database("PRAGMA application_id=1414286660; PRAGMA user_version=2; CREATE TABLE t(x);");
+  const Error error = refusal();
+  EXPECT_EQ(error.code(), ErrorCode::kFailedPrecondition);
+  EXPECT_NE(error.message().find("newer telemetryd"), std::string::npos) << error.message();
+}
+
+TEST_F(Files, SomethingElseThanADatabaseIsLeftUntouched) {
+  std::ofstream(dir_ / "events.db") << std::string(5000, 'x');
+  EXPECT_EQ(refusal().code(), ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(content("events.db"), std::string(5000, 'x'));
+}
+
+TEST_F(Files, LinksPipesAndSecondNamesAreRefused) {
+  std::ofstream(dir_ / "target") << "";
+  for (const char* name : {"events.db", "events.db-wal", "witness", "lock"}) {
+    std::filesystem::remove(dir_ / "lock");
+    ASSERT_EQ(::symlink((dir_ / "target").c_str(), (dir_ / name).c_str()), 0);
+    EXPECT_EQ(refusal().code(), ErrorCode::kFailedPrecondition) << name;
+    std::filesystem::remove(dir_ / name);
+    ASSERT_EQ(::mkfifo((dir_ / name).c_str(), 0600), 0);
+    EXPECT_EQ(refusal().code(), ErrorCode::kFailedPrecondition) << name;
+    std::filesystem::remove(dir_ / name);
+    ASSERT_EQ(::link((dir_ / "target").c_str(), (dir_ / name).c_str()), 0);
+    EXPECT_EQ(refusal().code(), ErrorCode::kFailedPrecondition) << name;
+    std::filesystem::remove(dir_ / name);
+  }
+  EXPECT_EQ(std::filesystem::file_size(dir_ / "target"), 0u);
+}
+
+TEST_F(Files, ASecondDaemonHearsWhoHasTheStore) {
+  const auto first = store::open_sqlite_store(small_store(dir_.path()), clock_);
+  ASSERT_TRUE(first);
+  const Error error = refusal();
+  EXPECT_EQ(error.code(), ErrorCode::kFailedPrecondition);
+  EXPECT_NE(error.message().find("pid " + std::to_string(::getpid()) + ")"), std::string::npos)
+      << error.message();
+}
+
+TEST_F(Files, TheDatabaseIsOursAloneWhileItIsOpen) {
+  const auto first = store::open_sqlite_store(small_store(dir_.path()), clock_);
+  ASSERT_TRUE(first);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "events.db-shm"));
+  struct stat info{};
+  ASSERT_EQ(::stat((dir_ / "events.db").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+}
+
+}  // namespace
+}  // namespace telemetryd::test

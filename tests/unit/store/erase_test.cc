@@ -1,0 +1,169 @@
+// Erasing, consent, reports, identity and the other small tables.
+
+#include <gtest/gtest.h>
+
+#include "base/io.h"
+#include "unit/store/store_helpers.h"
+
+namespace telemetryd::test {
+namespace {
+
+using Bodies = std::vector<std::string>;
+
+class Erasing : public StoreTest {
+ protected:
+  std::shared_ptr<const store::ClientInfo> mine_ = client(1);
+  std::shared_ptr<const store::ClientInfo> my_mail_ = client(2, "mail");
+  std::shared_ptr<const store::ClientInfo> yours_ = client(3, "shop", 1001);
+};
+
+TEST_F(Erasing, OnlyThatUsersEventsOfThatAppGo) {
+  commit({frame(mine_, 1, {"a", "b"}), frame(my_mail_, 1, {"c"}), frame(yours_, 1, {"d"})});
+  EXPECT_EQ(store_->erase(1000, "shop").value(), 2u);
+  EXPECT_EQ(account("erased", "withdrawn"), 2);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop", "mail"}))), (Bodies{"c", "d"}));
+}
+
+TEST_F(Erasing, AnEmptyAppMeansAllOfThem) {
+  commit({frame(mine_, 1, {"a", "b"}), frame(my_mail_, 1, {"c"}), frame(yours_, 1, {"d"})});
+  EXPECT_EQ(store_->erase(1000, "").value(), 3u);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop", "mail"}))), (Bodies{"d"}));
+}
+
+TEST_F(Erasing, ALeasedRowGoesWhenItsLeaseEnds) {
+  commit({frame(mine_, 1, {"a", "b"})});
+  const auto lent = lease(lease_of({"shop"}));
+  EXPECT_EQ(store_->erase(1000, "shop").value(), 0u);
+  expect_balanced();
+  store_->release(lent.id);
+  EXPECT_EQ(account("erased", "withdrawn"), 2);
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+}
+
+TEST_F(Erasing, TheRestOfAPartlyDeliveredRowGoesWhenItsLeaseEnds) {
+  commit({frame(mine_, 1, {"a", "b", "c"})});
+  const auto lent = lease(lease_of({"shop"}, 1));
+  ASSERT_TRUE(store_->erase(1000, ""));
+  settle(lent.id);
+  EXPECT_EQ(account("delivered"), 1);
+  EXPECT_EQ(account("erased", "withdrawn"), 2);
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+}
+
+TEST_F(Erasing, ACrashDoesNotForgetAWaitingErasure) {
+  commit({frame(mine_, 1, {"a"})});
+  lease(lease_of({"shop"}));
+  ASSERT_TRUE(store_->erase(1000, "shop"));
+  crash_and_reopen();
+  EXPECT_EQ(account("erased", "withdrawn"), 1);
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+}
+
+TEST_F(Erasing, EventsThatComeLaterStay) {
+  commit({frame(mine_, 1, {"a"})});
+  const auto lent = lease(lease_of({"shop"}));
+  ASSERT_TRUE(store_->erase(1000, "shop"));
+  commit({frame(mine_, 2, {"b"})});
+  store_->release(lent.id);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (Bodies{"b"}));
+}
+
+TEST_F(Erasing, TheBytesLeaveTheFilesToo) {
+  const std::string secret = "do-not-remember-" + std::string(3000, 's');
+  commit({frame(mine_, 1, {secret})});
+  ASSERT_TRUE(store_->erase(1000, "shop"));
+  ASSERT_TRUE(store_->idle());
+  for (const char* name : {"events.db", "events.db-wal"}) {
+    const auto content = read_file(dir_ / name, 1u << 26);
+    ASSERT_TRUE(content);
+    EXPECT_EQ(content->find("do-not-remember"), std::string::npos) << name;
+    EXPECT_EQ(content->find("sssssss"), std::string::npos) << name;
+  }
+  commit({frame(mine_, 2, {"after"})});
+  crash_and_reopen();
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (Bodies{"after"}));
+}
+
+TEST_F(Erasing, DeadLettersOfTheUserGoToo) {
+  commit({frame(mine_, 1, {"a"}), frame(yours_, 1, {"b"})});
+  const auto lent = lease(lease_of({"shop"}));
+  settle(lent.id, {{lent.rows[0].meta.seq, 0, 1, "no"}, {lent.rows[1].meta.seq, 0, 1, "no"}});
+  EXPECT_EQ(store_->erase(1000, "shop").value(), 1u);
+  EXPECT_EQ(account("parked"), 1);
+  EXPECT_EQ(account("erased", "withdrawn"), 1);
+}
+
+class SmallTables : public StoreTest {};
+
+TEST_F(SmallTables, ConsentIsKeptPerUserAndAppAndUnsetForgetsIt) {
+  ASSERT_TRUE(store_->set_consent({1000, "shop", store::Consent::kDisabled, 5}));
+  ASSERT_TRUE(store_->set_consent({1000, "", store::Consent::kLocal, 6}));
+  reopen();
+  auto records = store_->consents().value();
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].app, "");
+  EXPECT_EQ(records[0].state, store::Consent::kLocal);
+  EXPECT_EQ(records[1].state, store::Consent::kDisabled);
+  EXPECT_EQ(records[1].decided_unix_ms, 5);
+  ASSERT_TRUE(store_->set_consent({1000, "shop", store::Consent::kUnset, 7}));
+  EXPECT_EQ(store_->consents()->size(), 1u);
+}
+
+TEST_F(SmallTables, ReportsAreAbsoluteAndCountedOnce) {
+  const auto app = client(1);
+  ASSERT_TRUE(store_->report(*app, {{"queue_full", 5}}));
+  ASSERT_TRUE(store_->report(*app, {{"queue_full", 5}, {"too_large", 1}}));
+  crash_and_reopen();
+  ASSERT_TRUE(store_->report(*app, {{"queue_full", 8}, {"too_large", 1}}));
+  EXPECT_EQ(account("lost_by_client", "queue_full"), 8);
+  EXPECT_EQ(account("lost_by_client", "too_large"), 1);
+}
+
+TEST_F(SmallTables, AReportBeforeTheFirstFrameDoesNotMoveTheHighWater) {
+  const auto app = client(1);
+  ASSERT_TRUE(store_->report(*app, {{"queue_full", 5}}));
+  EXPECT_EQ(commit({frame(app, 1, {"a"})})[0].kind, store::Answer::Kind::kStored);
+}
+
+TEST_F(SmallTables, DestinationStatesAndIdentitySurvive) {
+  ASSERT_TRUE(store_->save_destination_state("up", R"({"attempts":3})"));
+  ASSERT_TRUE(store_->set_identity("machine", "abc"));
+  reopen();
+  EXPECT_EQ(store_->destination_states()->at("up"), R"({"attempts":3})");
+  EXPECT_EQ(store_->identity("machine").value(), "abc");
+  EXPECT_EQ(store_->identity("other").value(), std::nullopt);
+}
+
+TEST_F(SmallTables, ListingPagesThroughEventsByRowAndIndex) {
+  const auto app = client(1);
+  const auto mail = client(2, "mail", 1001);
+  commit({frame(app, 1, {"a", "b", "c"}), frame(mail, 1, {"x"})});
+  auto page = store_->list({.limit = 2}).value();
+  ASSERT_EQ(page.size(), 2u);
+  EXPECT_EQ(page[1].event, "b");
+  page = store_->list({.after_seq = page[1].row.seq, .after_index = page[1].index}).value();
+  ASSERT_EQ(page.size(), 2u);
+  EXPECT_EQ(page[0].event, "c");
+  EXPECT_EQ(page[1].event, "x");
+  EXPECT_EQ(store_->list({.uid = 1001})->size(), 1u);
+  EXPECT_EQ(store_->list({.app = "shop"})->size(), 3u);
+  lease(lease_of({"mail"}));
+  EXPECT_EQ(store_->list({.uid = 1001})->front().state, "leased");
+}
+
+TEST_F(SmallTables, TheObserverHearsOfFirstUrgentAndManyEvents) {
+  std::vector<std::uint64_t> heard;
+  store_->observe_queue(
+      [&](const store::QueueChange& change) { heard.push_back(change.events); }, 10, 0);
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"})});
+  commit({frame(app, 2, {"b"})});
+  auto urgent = frame(app, 3, {"c"});
+  urgent.urgency = event::Urgency::kUrgent;
+  commit({urgent});
+  commit({frame(app, 4, Bodies(7, "d"))});
+  EXPECT_EQ(heard, (std::vector<std::uint64_t>{1, 3, 10}));
+}
+
+}  // namespace
+}  // namespace telemetryd::test

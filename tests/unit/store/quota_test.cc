@@ -1,0 +1,102 @@
+// What happens at the quota: who leaves, who is refused, and that it is counted.
+
+#include <gtest/gtest.h>
+
+#include "unit/store/store_helpers.h"
+
+namespace telemetryd::test {
+namespace {
+
+constexpr std::size_t kBodyBytes = 20u << 10;
+
+class Quota : public StoreTest {
+ protected:
+  void SetUp() override {}
+
+  void start(store::WhenFull when_full) {
+    auto options = small_store(dir_.path());
+    options.bytes_max = 3u << 20;
+    options.when_full = when_full;
+    open(options);
+  }
+
+  store::Append big(std::uint64_t number, event::Class persistence_class = event::Class::kNormal) {
+    return frame(app_, number, {std::string(kBodyBytes, 'x')}, persistence_class);
+  }
+
+  // Sends until something was evicted; the number of frames sent.
+  std::uint64_t fill(std::uint64_t from) {
+    std::uint64_t number = from;
+    while (account("evicted", "quota") == 0 && number < from + 500) commit({big(number++)});
+    return number - from;
+  }
+
+  std::shared_ptr<const store::ClientInfo> app_ = client(1);
+};
+
+TEST_F(Quota, TheOldestRowsLeaveAndAreCounted) {
+  start(store::WhenFull::kEvictOldest);
+  const std::uint64_t sent = fill(1);
+  const std::int64_t evicted = account("evicted", "quota");
+  EXPECT_GT(evicted, 0);
+  EXPECT_EQ(account("queued") + evicted, static_cast<std::int64_t>(sent));
+  const auto left = store_->list({.limit = 1});
+  ASSERT_TRUE(left);
+  const auto first = lease(lease_of({"shop"}, 1));
+  EXPECT_EQ(first.rows[0].meta.seq, left->front().row.seq);
+}
+
+TEST_F(Quota, TheDiskStaysWithinTheQuota) {
+  start(store::WhenFull::kEvictOldest);
+  for (std::uint64_t number = 1; number <= 400; ++number) {
+    commit({big(number)});
+    ASSERT_TRUE(store_->idle());
+  }
+  EXPECT_LE(store_->info()->bytes, 3u << 20);
+}
+
+TEST_F(Quota, LowRowsLeaveBeforeOlderNormalOnesAndCriticalOnesLast) {
+  start(store::WhenFull::kEvictOldest);
+  commit({big(1, event::Class::kCritical), big(2), big(3, event::Class::kLow)});
+  fill(4);
+  std::vector<event::Class> left;
+  const auto listed = store_->list({.limit = 2});
+  for (const auto& event : *listed) left.push_back(event.row.persistence_class);
+  EXPECT_EQ(left[0], event::Class::kCritical);
+  for (std::uint64_t number = 1000; number < 1200; ++number) {
+    // Numbers go on where fill() stopped.
+    const std::uint64_t next = store_->high_water(app_->key)->value() + 1;
+    commit({big(next)});
+  }
+  EXPECT_EQ(store_->list({.limit = 1})->front().row.persistence_class, event::Class::kCritical);
+}
+
+TEST_F(Quota, LeasedRowsStay) {
+  start(store::WhenFull::kEvictOldest);
+  commit({big(1)});
+  const auto lent = lease(lease_of({"shop"}));
+  fill(2);
+  settle(lent.id);
+  EXPECT_EQ(account("delivered"), 1);
+}
+
+TEST_F(Quota, RefusingKeepsWhatIsThereAndTellsTheSenderToRetry) {
+  start(store::WhenFull::kRefuse);
+  std::uint64_t number = 1;
+  store::Answer last;
+  while (number < 500) {
+    last = commit({big(number)}).front();
+    if (last.kind == store::Answer::Kind::kRefused) break;
+    ++number;
+  }
+  ASSERT_EQ(last.kind, store::Answer::Kind::kRefused);
+  EXPECT_EQ(last.refusal.code, frame::Code::kStoreFull);
+  EXPECT_TRUE(last.refusal.retryable);
+  EXPECT_EQ(account("evicted", "quota"), 0);
+  EXPECT_EQ(account("queued"), static_cast<std::int64_t>(number - 1));
+  for (int i = 0; i < 10; ++i) settle(lease(lease_of({"shop"}, 5)).id);
+  EXPECT_EQ(commit({big(number)}).front().kind, store::Answer::Kind::kStored);
+}
+
+}  // namespace
+}  // namespace telemetryd::test
