@@ -146,10 +146,11 @@ AdminClient::~AdminClient() {
   if (impl_->curl != nullptr) curl_easy_cleanup(impl_->curl);
 }
 
-Result<nlohmann::json> AdminClient::get(const std::string& path) {
+Result<nlohmann::json> AdminClient::get(const std::string& path,
+                                        std::chrono::milliseconds answer_time) {
   if (impl_->curl == nullptr) return fail(ErrorCode::kInternal, "libcurl cannot be initialised");
   impl_->prepare(path);
-  return impl_->exchange(kAnswerTimeDefault);
+  return impl_->exchange(answer_time);
 }
 
 Result<nlohmann::json> AdminClient::post(const std::string& path,

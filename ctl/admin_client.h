@@ -32,7 +32,8 @@ class AdminClient {
   AdminClient(const AdminClient&) = delete;
   AdminClient& operator=(const AdminClient&) = delete;
 
-  [[nodiscard]] Result<nlohmann::json> get(const std::string& path);
+  [[nodiscard]] Result<nlohmann::json> get(
+      const std::string& path, std::chrono::milliseconds answer_time = kAnswerTimeDefault);
   [[nodiscard]] Result<nlohmann::json> post(
       const std::string& path,
       const nlohmann::json& body,

@@ -1,5 +1,6 @@
 #include "ctl/emitter.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -48,8 +49,13 @@ Result<void> Emitter::explain_failure() {
 }
 
 Result<void> Emitter::emit(const telemetry_event_t& event, std::chrono::milliseconds deadline) {
-  const auto wait = static_cast<std::uint32_t>(deadline.count());
-  switch (telemetry_send(client_, &event, wait)) {
+  const auto until = std::chrono::steady_clock::now() + deadline;
+  const auto left = [until] {
+    const auto rest = std::chrono::duration_cast<std::chrono::milliseconds>(
+        until - std::chrono::steady_clock::now());
+    return static_cast<std::uint32_t>(std::max<std::int64_t>(rest.count(), 0));
+  };
+  switch (telemetry_send(client_, &event, left())) {
     case TELEMETRY_OK: break;
     case TELEMETRY_INVALID:
       return fail(ErrorCode::kInvalidArgument,
@@ -59,7 +65,7 @@ Result<void> Emitter::emit(const telemetry_event_t& event, std::chrono::millisec
       return fail(ErrorCode::kInvalidArgument, "the event is larger than 64 KiB");
     default: return explain_failure();
   }
-  const telemetry_status_t flushed = telemetry_flush(client_, wait);
+  const telemetry_status_t flushed = telemetry_flush(client_, left());
   telemetry_stats_t stats = TELEMETRY_STATS_INIT;
   telemetry_client_stats(client_, &stats);
   if (flushed == TELEMETRY_OK && stats.acknowledged > 0) return {};

@@ -24,9 +24,9 @@ class Emitter {
   Emitter(Emitter&& other) noexcept;
   Emitter& operator=(Emitter&&) = delete;
 
-  // Returns when the event is on stable storage. Fails with kFailedPrecondition when collection is
-  // off (the message names the rule and what turns it on), kUnavailable when no daemon answered,
-  // kInvalidArgument when the event breaks a limit.
+  // Returns when the event is on stable storage, at the deadline at the latest. Fails with
+  // kFailedPrecondition when collection is off (the message names the rule and what turns it on),
+  // kUnavailable when no daemon answered, kInvalidArgument when the event breaks a limit.
   [[nodiscard]] Result<void> emit(const telemetry_event_t& event,
                                   std::chrono::milliseconds deadline);
 

@@ -10,7 +10,7 @@ namespace telemetryd::ctl {
 namespace {
 
 // A command must not be slow to end because a daemon is slow to answer.
-constexpr std::chrono::milliseconds kRecordTime{1000};
+constexpr std::chrono::milliseconds kRecordTime{1500};
 constexpr std::size_t kArgumentsBytesMax = 16 * 1024;
 
 struct RunOptions {
@@ -59,7 +59,12 @@ Result<void> record(const Session& session,
   event.time_unix_nano = started_unix_nano;
   event.attributes = attributes.data();
   event.attribute_count = attributes.size();
-  TELEMETRYD_ASSIGN(Emitter emitter, Emitter::open(options.app, ingest_socket_of(session)));
+  const auto socket = resolved_ingest_socket(session);
+  std::error_code ignored;
+  if (!std::filesystem::exists(socket, ignored)) {
+    return fail(ErrorCode::kUnavailable, "no daemon listens on " + socket.native());
+  }
+  TELEMETRYD_ASSIGN(Emitter emitter, Emitter::open(options.app, socket));
   return emitter.emit(event, kRecordTime);
 }
 

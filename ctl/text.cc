@@ -22,7 +22,7 @@ std::size_t width_of(std::string_view text) {
 }
 
 bool numeric(std::string_view cell) {
-  return !cell.empty() && cell.find_first_not_of("0123456789 ") == std::string_view::npos;
+  return cell.find_first_not_of("0123456789 ") == std::string_view::npos;
 }
 
 }  // namespace

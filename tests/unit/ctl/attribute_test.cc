@@ -20,8 +20,15 @@ TEST(Attribute, TypesBecomeTheirValues) {
 }
 
 TEST(Attribute, WhatDoesNotFitItsTypeIsRefused) {
-  for (const char* text : {"novalue", "=x", ":int=3", "n:int=3x", "n:int=", "b:bool=yes",
-                           "d:double=nan", "n:float=1", "n:int=9223372036854775808"}) {
+  for (const char* text : {"novalue",
+                           "=x",
+                           ":int=3",
+                           "n:int=3x",
+                           "n:int=",
+                           "b:bool=yes",
+                           "d:double=nan",
+                           "n:float=1",
+                           "n:int=9223372036854775808"}) {
     const auto attribute = parse_attribute(text);
     ASSERT_FALSE(attribute) << text;
     EXPECT_EQ(attribute.error().code(), ErrorCode::kInvalidArgument);

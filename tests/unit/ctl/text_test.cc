@@ -35,8 +35,9 @@ TEST(Text, ColumnsAreAlignedAndNumbersStandRight) {
 
 TEST(Text, NothingFromAnAppCanDriveTheTerminal) {
   EXPECT_EQ(printable("a\x1b[2Jb\n"), "a\\x1b[2Jb\\x0a");
-  const std::string line = event_text(
-      {{"name", "x\x1b]0;y\a"}, {"attributes", {{"k\n", "v\r"}}}, {"error", {{"message", "\x1b"}}}});
+  const std::string line = event_text({{"name", "x\x1b]0;y\a"},
+                                       {"attributes", {{"k\n", "v\r"}}},
+                                       {"error", {{"message", "\x1b"}}}});
   EXPECT_EQ(line.find_first_of("\x1b\n\r\a"), std::string::npos);
 }
 
@@ -80,7 +81,8 @@ TEST(Status, NamesTheAppThatHasNoDestination) {
 }
 
 TEST(Status, BearsAnAnswerOfTheWrongShape) {
-  for (const char* text : {"{}", "[]", "null", "7", R"({"destinations":7,"ledger":[],"apps":"x"})"}) {
+  for (const char* text :
+       {"{}", "[]", "null", "7", R"({"destinations":7,"ledger":[],"apps":"x"})"}) {
     EXPECT_FALSE(status_text(Json::parse(text), kPlain).empty()) << text;
     EXPECT_FALSE(queue_text(Json::parse(text)).empty()) << text;
     EXPECT_FALSE(accounts_text(Json::parse(text)).empty()) << text;
@@ -93,8 +95,7 @@ TEST(Ledger, ShowsEachReasonUnderItsAccount) {
                                           {"delivered", 3},
                                           {"evicted", {{"total", 2}, {"store_full", 2}}},
                                           {"balanced", true}});
-  EXPECT_NE(text.find("  evicted                2\n    store_full           2\n"),
-            std::string::npos)
+  EXPECT_NE(text.find("  evicted              2\n    store_full         2\n"), std::string::npos)
       << text;
   EXPECT_NE(text.find("accepted is the sum"), std::string::npos);
 }
