@@ -267,17 +267,15 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
   const bool now = (frame.header.flags & frame::kFlagCommitNow) != 0;
   const auto when = now ? StoreThread::Commit::kNow : StoreThread::Commit::kMayDelay;
   store::Append append = append_of(prefix, events);
-  shared_.limits.charge(uid_, append.summary.count);
+  const auto wait = shared_.limits.charge(uid_, append.summary.count);
   const auto submitted = submit(append, when);
   if (!submitted) {
     const auto kept = std::make_shared<store::Append>(std::move(append));
     return after_attempt(submitted, [this, kept, when] { return submit(*kept, when); });
   }
-  if (const auto wait = shared_.limits.wait(uid_); wait.count() > 0) {
-    shared_.wake_throttled_after(wait);
-    return Next::kPause;
-  }
-  return Next::kContinue;
+  if (wait.count() == 0) return Next::kContinue;
+  shared_.wake_throttled_after(wait);
+  return Next::kPause;
 }
 
 Result<void> Connection::submit(store::Append& append, StoreThread::Commit when) {

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <vector>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "ingest/connection.h"
 #include "ingest/control.h"
@@ -129,14 +130,17 @@ IngestServer::IngestServer(loop::Loop& loop,
 IngestServer::~IngestServer() = default;
 
 void IngestServer::refresh_modes() {
+  TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());
   impl_->each([](Connection& connection) { connection.refresh_mode(); });
 }
 
 void IngestServer::resume_reading() {
+  TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());
   impl_->each([](Connection& connection) { connection.resume(); });
 }
 
 void IngestServer::stop() {
+  TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());
   impl_->listener.reset();
   impl_->each([](Connection& connection) { connection.stop(); });
 }

@@ -28,19 +28,16 @@ void UidLimits::leave(std::uint32_t uid) {
   --connections_;
 }
 
-void UidLimits::charge(std::uint32_t uid, std::uint32_t events) {
-  if (options_.events_per_second_per_uid_max == 0) return;
-  const auto entry = uids_.find(uid);
-  if (entry == uids_.end()) return;
-  refill(entry->second);
-  entry->second.tokens -= events;
+std::chrono::milliseconds UidLimits::wait(std::uint32_t uid) {
+  return charge(uid, 0);
 }
 
-std::chrono::milliseconds UidLimits::wait(std::uint32_t uid) {
+std::chrono::milliseconds UidLimits::charge(std::uint32_t uid, std::uint32_t events) {
   using std::chrono::milliseconds;
   const auto entry = uids_.find(uid);
   if (options_.events_per_second_per_uid_max == 0 || entry == uids_.end()) return milliseconds(0);
   refill(entry->second);
+  entry->second.tokens -= events;
   if (entry->second.tokens >= 0) return milliseconds(0);
   const double seconds = -entry->second.tokens / options_.events_per_second_per_uid_max;
   return milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));

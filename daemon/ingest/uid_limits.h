@@ -33,8 +33,8 @@ class UidLimits {
   [[nodiscard]] Admission admit(std::uint32_t uid);
   void leave(std::uint32_t uid);
 
-  void charge(std::uint32_t uid, std::uint32_t events);
-  // How long this uid should not be read; zero: read on.
+  // Both say how long this uid should not be read; zero: read on.
+  std::chrono::milliseconds charge(std::uint32_t uid, std::uint32_t events);
   std::chrono::milliseconds wait(std::uint32_t uid);
 
   std::size_t uids() const { return uids_.size(); }

@@ -31,7 +31,7 @@ TEST(UidLimits, AnOverdrawnBucketWaitsUntilItIsLevel) {
   ASSERT_EQ(limits.admit(1), Admission::kAdmitted);
   limits.charge(1, 1000);
   EXPECT_EQ(limits.wait(1), milliseconds(0));
-  limits.charge(1, 500);
+  EXPECT_EQ(limits.charge(1, 500), milliseconds(500));
   EXPECT_EQ(limits.wait(1), milliseconds(500));
   EXPECT_EQ(limits.wait(2), milliseconds(0)) << "others do not pay";
   clock.advance(milliseconds(499));
@@ -75,7 +75,7 @@ TEST(UidLimits, ARateOfZeroIsNone) {
   test::FakeClock clock;
   UidLimits limits(clock, {.connections_max = 1, .connections_per_uid_max = 1});
   ASSERT_EQ(limits.admit(1), Admission::kAdmitted);
-  limits.charge(1, 4'000'000'000);
+  EXPECT_EQ(limits.charge(1, 4'000'000'000), milliseconds(0));
   EXPECT_EQ(limits.wait(1), milliseconds(0));
 }
 

@@ -10,9 +10,9 @@
 namespace telemetryd::loop {
 namespace {
 
-class Stream_ : public testing::Test {
+class AStream : public testing::Test {
  protected:
-  Stream_() {
+  AStream() {
     int pair[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     ours = UniqueFd(pair[0]);
@@ -56,9 +56,7 @@ class Stream_ : public testing::Test {
   std::unique_ptr<Stream> stream;
 };
 
-using Stream = Stream_;
-
-TEST_F(Stream, DeliversBytesAndThenTheEndOnce) {
+TEST_F(AStream, DeliversBytesAndThenTheEndOnce) {
   open();
   send("hello");
   serve_until(loop, [&] { return received == "hello"; });
@@ -68,7 +66,7 @@ TEST_F(Stream, DeliversBytesAndThenTheEndOnce) {
   EXPECT_EQ(ends, 1);
 }
 
-TEST_F(Stream, ReadsNothingWhilePaused) {
+TEST_F(AStream, ReadsNothingWhilePaused) {
   open();
   stream->pause();
   send("later");
@@ -78,7 +76,7 @@ TEST_F(Stream, ReadsNothingWhilePaused) {
   serve_until(loop, [&] { return received == "later"; });
 }
 
-TEST_F(Stream, MayBePausedInItsDataHook) {
+TEST_F(AStream, MayBePausedInItsDataHook) {
   open();
   on_data = [&] { stream->pause(); };
   send("a");
@@ -90,7 +88,7 @@ TEST_F(Stream, MayBePausedInItsDataHook) {
   serve_until(loop, [&] { return received == "ab"; });
 }
 
-TEST_F(Stream, DeliversWhatAPeerSentBeforeItReset) {
+TEST_F(AStream, DeliversWhatAPeerSentBeforeItReset) {
   open();
   ASSERT_EQ(stream->write("an answer nobody reads"), 0u);
   send("last words");
@@ -99,7 +97,7 @@ TEST_F(Stream, DeliversWhatAPeerSentBeforeItReset) {
   EXPECT_EQ(received, "last words");
 }
 
-TEST_F(Stream, DeliversWhatAPeerSentBeforeItResetAlsoAfterAPause) {
+TEST_F(AStream, DeliversWhatAPeerSentBeforeItResetAlsoAfterAPause) {
   open();
   stream->pause();
   ASSERT_EQ(stream->write("an answer nobody reads"), 0u);
@@ -111,7 +109,7 @@ TEST_F(Stream, DeliversWhatAPeerSentBeforeItResetAlsoAfterAPause) {
   EXPECT_EQ(received, "last words");
 }
 
-TEST_F(Stream, QueuesWhatTheSocketDoesNotTakeAndKeepsTheOrder) {
+TEST_F(AStream, QueuesWhatTheSocketDoesNotTakeAndKeepsTheOrder) {
   open();
   std::string sent;
   std::size_t waiting = 0;
@@ -131,7 +129,7 @@ TEST_F(Stream, QueuesWhatTheSocketDoesNotTakeAndKeepsTheOrder) {
   EXPECT_EQ(stream->write(""), 0u);
 }
 
-TEST_F(Stream, WritingToADeadPeerIsHarmless) {
+TEST_F(AStream, WritingToADeadPeerIsHarmless) {
   open();
   peer.reset();
   EXPECT_EQ(stream->write("x"), 0u);
@@ -139,7 +137,7 @@ TEST_F(Stream, WritingToADeadPeerIsHarmless) {
   serve_until(loop, [&] { return ends == 1; });
 }
 
-TEST_F(Stream, MayBeDestroyedInItsDataHook) {
+TEST_F(AStream, MayBeDestroyedInItsDataHook) {
   open();
   on_data = [&] { stream.reset(); };
   send("bye");
@@ -149,7 +147,7 @@ TEST_F(Stream, MayBeDestroyedInItsDataHook) {
   EXPECT_EQ(ends, 0);
 }
 
-TEST_F(Stream, MayBeDestroyedInItsEndHook) {
+TEST_F(AStream, MayBeDestroyedInItsEndHook) {
   open();
   on_end = [&] { stream.reset(); };
   peer.reset();
@@ -157,14 +155,14 @@ TEST_F(Stream, MayBeDestroyedInItsEndHook) {
   EXPECT_EQ(ends, 1);
 }
 
-TEST_F(Stream, ClosesItsDescriptorWhenDestroyed) {
+TEST_F(AStream, ClosesItsDescriptorWhenDestroyed) {
   open();
   stream.reset();
   char byte = 0;
   EXPECT_EQ(::recv(peer.get(), &byte, 1, 0), 0);
 }
 
-TEST_F(Stream, DropsDescriptorsThatAPeerPassesAlong) {
+TEST_F(AStream, DropsDescriptorsThatAPeerPassesAlong) {
   open();
   int pair[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
