@@ -1,10 +1,9 @@
 #include "server/http_server.h"
 
+#include <array>
 #include <cstdarg>
 #include <cstdio>
-#include <thread>
 
-#include "base/io.h"
 #include "base/log.h"
 #include "server/http_front.h"
 
@@ -134,8 +133,12 @@ Result<void> Impl::start() {
 bool Impl::drain(std::chrono::milliseconds deadline) {
   draining_ = true;
   MHD_quiesce_daemon(daemon_);
+  const auto end = std::chrono::steady_clock::now() + deadline;
   MutexLock lock(mutex_);
-  return idle_.wait_for(lock.native(), deadline, [this] { return active_ == 0; });
+  while (active_ != 0) {
+    if (idle_.wait_until(lock.native(), end) == std::cv_status::timeout) return active_ == 0;
+  }
+  return true;
 }
 
 Impl::~Impl() {
