@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <atomic>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -105,6 +106,8 @@ class ScriptedServer {
   };
 
   explicit ScriptedServer(Answer answer, const Tls* tls = nullptr) : answer_(std::move(answer)) {
+    // OpenSSL writes without MSG_NOSIGNAL, also to clients that hung up on a bad certificate.
+    std::signal(SIGPIPE, SIG_IGN);
     if (tls != nullptr) make_context(*tls);
     listener_ = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
