@@ -45,9 +45,15 @@ struct Measured {
   uint32_t size;
 };
 
-inline Measured measure(const char* text, size_t given_size) {
+inline Measured measure(const char* text) {
   if (text == nullptr) return {TELEMETRY_OK, 0};
-  const size_t size = given_size != 0 ? given_size : strnlen(text, kTextBytesMax + 1);
+  const TextScan scan = scan_text(text, kTextBytesMax);
+  if (scan.size > kTextBytesMax) return {TELEMETRY_TOO_LARGE, 0};
+  if (!scan.ascii && !utf8_valid(text, scan.size)) return {TELEMETRY_INVALID, 0};
+  return {TELEMETRY_OK, static_cast<uint32_t>(scan.size)};
+}
+
+Measured measure_sized(const char* text, size_t size) {
   if (size > kTextBytesMax) return {TELEMETRY_TOO_LARGE, 0};
   if (!utf8_valid(text, size)) return {TELEMETRY_INVALID, 0};
   return {TELEMETRY_OK, static_cast<uint32_t>(size)};
@@ -55,7 +61,7 @@ inline Measured measure(const char* text, size_t given_size) {
 
 // Names, categories and keys: short, and too long is a mistake rather than a size.
 inline Measured measure_name(const char* text) {
-  const Measured measured = measure(text, 0);
+  const Measured measured = measure(text);
   if (measured.status == TELEMETRY_TOO_LARGE || measured.size > frame::kNameBytesMax) {
     return {TELEMETRY_INVALID, 0};
   }
@@ -101,7 +107,9 @@ telemetry_status_t plan_attribute(const telemetry_attribute_t& attribute,
         sizes.body = 0;
         return TELEMETRY_OK;
       }
-      const Measured value = measure(attribute.value.string_value, attribute.string_size);
+      const char* text = attribute.value.string_value;
+      const Measured value =
+          attribute.string_size == 0 ? measure(text) : measure_sized(text, attribute.string_size);
       if (value.status != TELEMETRY_OK) return value.status;
       sizes.value = value.size;
       value_bytes = bytes_field_size(value.size);
@@ -126,7 +134,7 @@ telemetry_status_t plan_error(const telemetry_event_t& event, EventPlan& plan) {
     plan.error[i] = 0;
     if (texts[i] == nullptr) continue;
     plan.has_error = true;
-    const Measured text = measure(texts[i], 0);
+    const Measured text = measure(texts[i]);
     if (text.status != TELEMETRY_OK) return text.status;
     plan.error[i] = text.size;
     if (text.size != 0) plan.error_bytes += static_cast<uint32_t>(bytes_field_size(text.size));
@@ -209,7 +217,7 @@ telemetry_status_t plan_event(const telemetry_event_t& event,
   if (!numbers_valid(event)) return TELEMETRY_INVALID;
   const Measured name = measure_name(event.name);
   const Measured category = measure_name(event.category);
-  const Measured user = measure(event.user_id, 0);
+  const Measured user = measure(event.user_id);
   if (name.status != TELEMETRY_OK || name.size == 0) return TELEMETRY_INVALID;
   if (category.status != TELEMETRY_OK) return TELEMETRY_INVALID;
   if (user.status != TELEMETRY_OK) return user.status;

@@ -72,8 +72,13 @@ inline uint8_t* put_varint_field(uint8_t* out, uint32_t field, uint64_t value) {
 
 inline uint8_t* put_fixed64_field(uint8_t* out, uint32_t field, uint64_t value) {
   *out++ = tag_byte(field, Wire::kFixed64);
-  for (int shift = 0; shift < 64; shift += 8) *out++ = static_cast<uint8_t>(value >> shift);
-  return out;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  __builtin_memcpy(out, &value, sizeof value);
+#else
+  value = __builtin_bswap64(value);
+  __builtin_memcpy(out, &value, sizeof value);
+#endif
+  return out + sizeof value;
 }
 
 inline size_t bytes_field_size(size_t size) {

@@ -63,8 +63,12 @@ bool fill_random(void* out, size_t size) {
 void make_uuid7(uint64_t unix_ns, uint64_t random, uint8_t* out) {
   const uint64_t millis = unix_ns / kNanosPerMilli;
   const uint64_t fraction = (unix_ns % kNanosPerMilli) * 4096 / kNanosPerMilli;
-  const uint64_t high = __builtin_bswap64(millis << 16 | 0x7000 | fraction);
-  const uint64_t low = __builtin_bswap64((random >> 2) | 1ull << 63);
+  uint64_t high = millis << 16 | 0x7000 | fraction;
+  uint64_t low = (random >> 2) | 1ull << 63;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  high = __builtin_bswap64(high);
+  low = __builtin_bswap64(low);
+#endif
   memcpy(out, &high, 8);
   memcpy(out + 8, &low, 8);
 }

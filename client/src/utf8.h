@@ -11,6 +11,14 @@
 
 namespace telemetryd::client {
 
+struct TextScan {
+  size_t size;  // up to the NUL; more than `size_max` when there is none before
+  bool ascii;
+};
+
+// Finds the end of `text` and whether it is all ASCII in one look at each block.
+TextScan scan_text(const char* text, size_t size_max);
+
 // UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF.
 bool utf8_valid(const char* text, size_t size);
 

@@ -358,6 +358,25 @@ TEST(Utf8, AcceptsWhatRfc3629AcceptsAndNothingElse) {
   }
 }
 
+TEST(Utf8, TheScanFindsTheEndAtEveryAlignment) {
+  alignas(16) char buffer[128];
+  for (std::size_t start = 0; start < 32; ++start) {
+    for (std::size_t size = 0; size < 64; ++size) {
+      std::memset(buffer, '\xff', sizeof buffer);
+      std::memset(buffer + start, 'a', size);
+      buffer[start + size] = '\0';
+      const TextScan scan = scan_text(buffer + start, 1000);
+      ASSERT_EQ(scan.size, size);
+      ASSERT_TRUE(scan.ascii);
+      if (size == 0) continue;
+      buffer[start + size / 2] = '\xc3';
+      ASSERT_FALSE(scan_text(buffer + start, 1000).ascii);
+    }
+  }
+  const std::string endless(200, 'a');
+  EXPECT_GT(scan_text(endless.c_str(), 100).size, 100u);
+}
+
 TEST(Uuid7, HasTheLayoutOfRfc9562) {
   std::uint8_t id[16];
   // The example of RFC 9562, appendix A.6: unix_ts_ms 0x017F22E279B0.
