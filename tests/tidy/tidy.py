@@ -24,13 +24,13 @@ HOMES = {
     "spdlog/": ["daemon/base"],
     "toml++/": ["daemon/config"],
     "toml.hpp": ["daemon/config"],
-    "CLI/": ["ctl"],
+    "CLI/": ["ctl", "server", "daemon/app", "daemon/forward"],
 }
 # Tests may look behind a module with the library that the module uses.
 HOMES_FREE_FOR = ("tests/",)
 
 # hard limits: lines a file may have
-BUDGETS = (("tests/", ".cc", 700), ("", ".h", 250), ("", ".hpp", 250), ("", ".cc", 500))
+BUDGETS = (("tests/", ".cc", 700), ("tests/", ".h", 700), ("", ".h", 250), ("", ".hpp", 250), ("", ".cc", 500))
 
 # path: why it may be longer. An entry whose file fits again, or is gone, is an error.
 LONG_FILES: dict[str, str] = {
@@ -190,7 +190,11 @@ def check_tests_registered(tree):
         if not path.startswith("tests/"):
             continue
         text = re.sub(r"#.*", "", tree.text(path))
-        for word in re.findall(r"[\w./-]+_test\.(?:cc|c|py)\b", text):
+        words = re.findall(r"[\w./-]+_test\.(?:cc|c|py)\b", text)
+        for variable, names in re.findall(r"foreach\(\s*(\w+)\s+([^)]*)\)", text):
+            if "${%s}.cc" % variable in text:
+                words += [name + ".cc" for name in names.split() if name.endswith("_test")]
+        for word in words:
             file = os.path.normpath(os.path.join(os.path.dirname(path), word))
             registered[file] = registered.get(file, 0) + 1
     for path in tree.having("_test.cc", "_test.c", "_test.py"):

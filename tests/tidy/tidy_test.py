@@ -89,6 +89,13 @@ class Tests(unittest.TestCase):
                          [("tests/unit/a/b_test.cc", 1, "test")])
 
 
+    def test_a_loop_over_names_registers_them(self):
+        tree = tree_of({"tests/a/CMakeLists.txt": "foreach(name a_test b_test)\n  f(${name}.cc)\n",
+                        "tests/a/a_test.cc": "", "tests/a/b_test.cc": "", "tests/a/c_test.cc": ""})
+        self.assertEqual([finding.path for finding in tidy.check_tests_registered(tree)],
+                         ["tests/a/c_test.cc"])
+
+
 class Texts(unittest.TestCase):
     def test_one_event_name_has_one_place(self):
         tree = tree_of({"a.cc": 'log::info("x_started");\n', "b.cc": 'log::warn("x_started");\n',
