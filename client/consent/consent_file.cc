@@ -189,7 +189,7 @@ Record parse_json(Text text) {
 }  // namespace
 
 Record parse_consent_file(const char* text, size_t size) {
-  if (memchr(text, '\0', size) != nullptr) return Record::kUnreadable;
+  if (size == 0 || memchr(text, '\0', size) != nullptr) return Record::kUnreadable;
   size_t begin = 0;
   while (begin < size && (is_blank(text[begin]) || text[begin] == '\n')) ++begin;
   const Text content{text + begin, size - begin};

@@ -118,6 +118,22 @@ TEST_F(FrameStreamTest, ReconnectsAndSendsAgain) {
   EXPECT_EQ(daemon.events_stored(), 100u);
 }
 
+TEST_F(FrameStreamTest, AnAcknowledgementOfWhatWasNeverSentSettlesNothing) {
+  test::FakeDaemon daemon(path());
+  daemon.on_hello([](auto& peer) {
+    peer.ack(1'000'000);
+    peer.welcome(0);
+  });
+  daemon.on_events([](auto&, const auto&) {});
+  daemon.start();
+  const std::string where = path();
+  FrameStream stream;
+  ASSERT_EQ(stream.connect(where.c_str(), hello_, kLong), TELEMETRY_OK);
+  for (std::uint64_t i = 1; i <= 3; ++i) ASSERT_EQ(send(stream, i), TELEMETRY_OK);
+  EXPECT_EQ(stream.wait_all(10), TELEMETRY_TIMEOUT);
+  EXPECT_EQ(stream.counters().acknowledged_frames, 0u);
+}
+
 TEST_F(FrameStreamTest, KeepsItsDeadlineWithoutADaemon) {
   const std::string where = path();
   FrameStream stream;

@@ -170,21 +170,6 @@ TEST_F(ResendTest, FlushAsksForTheCommit) {
   close(client, 0, TELEMETRY_TIMEOUT);
 }
 
-TEST_F(ResendTest, AnAcknowledgementOfWhatWasNeverSentSettlesNothing) {
-  test::FakeDaemon daemon(socket_path());
-  daemon.on_events([&](auto& peer, const auto&) { peer.ack(0); });
-  daemon.on_hello([](auto& peer) {
-    peer.welcome(0);
-    peer.ack(1'000'000);
-  });
-  daemon.start();
-  telemetry_client_t* client = open();
-  track_frames(client, 3);
-  ASSERT_TRUE(daemon.wait_for_frames(3));
-  EXPECT_EQ(telemetry_flush(client, 20), TELEMETRY_TIMEOUT);
-  close(client, 0, TELEMETRY_TIMEOUT);
-}
-
 TEST_F(ResendTest, GarbageFromTheDaemonEndsTheConnectionAndNothingElse) {
   test::FakeDaemon daemon(socket_path());
   daemon.on_hello([&](auto& peer) {
