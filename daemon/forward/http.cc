@@ -230,14 +230,14 @@ std::size_t Http::running() const {
 }
 
 Http::Ready Http::wait(int fd, bool until_writable) {
-  int running = 0;
-  curl_multi_perform(impl_->multi, &running);
-  impl_->collect();
   curl_waitfd extra{};
   extra.fd = fd;
   extra.events = static_cast<short>(CURL_WAIT_POLLIN | (until_writable ? CURL_WAIT_POLLOUT : 0));
-  // Without a request there is nothing to time: sleeps until the link speaks.
+  // Without a request there is nothing to time: sleeps until the link speaks. Nothing may be served
+  // before this: an answer made then would lie unsent while we sleep. A request that was just
+  // started has a timer at zero and ends the sleep at once.
   curl_multi_poll(impl_->multi, &extra, fd >= 0 ? 1 : 0, INT_MAX, nullptr);
+  int running = 0;
   curl_multi_perform(impl_->multi, &running);
   impl_->collect();
   // POLLHUP and POLLERR come back as they are; reading finds out what they mean.

@@ -176,7 +176,14 @@ class ScriptedServer {
                                                   SSL_free);
     if (ssl) {
       SSL_set_fd(ssl.get(), fd);
-      if (SSL_accept(ssl.get()) != 1) return;
+      if (SSL_accept(ssl.get()) != 1) {
+        // Closing with unread bytes would reset the connection and take our alert with it.
+        ::shutdown(fd, SHUT_WR);
+        char byte = 0;
+        while (::recv(fd, &byte, 1, 0) > 0) {
+        }
+        return;
+      }
     }
     const auto read = [&](char* into, int size) {
       return ssl ? SSL_read(ssl.get(), into, size)
