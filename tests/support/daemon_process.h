@@ -1,0 +1,216 @@
+// support/daemon_process.h: the real telemetryd in a folder of its own, watched from outside.
+//
+// Readiness and the watchdog are heard on a notify socket as the service manager would, so no test
+// sleeps or polls for a socket file.
+//
+// Thread:  the test's.
+
+#pragma once
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "support/temp_dir.h"
+#include "support/unix_http.h"
+
+namespace telemetryd::test {
+
+inline std::string file_text(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+// What a program that ends by itself said.
+struct Ended {
+  int exit_code = -1;  // 128 + signal when one ended it
+  std::string out;     // standard output and standard error
+};
+
+// The folders of one daemon; several processes may follow each other in it.
+class DaemonHome {
+ public:
+  explicit DaemonHome(const std::string& config = "") {
+    // Other users must reach the sockets.
+    std::filesystem::permissions(folder_.path(), std::filesystem::perms(0755));
+    std::filesystem::create_directory(folder_ / "etc");
+    configure(config);
+  }
+
+  void configure(const std::string& text) const { std::ofstream(config_file()) << text; }
+
+  std::filesystem::path path() const { return folder_.path(); }
+
+  std::filesystem::path config_file() const { return path() / "etc/telemetryd.toml"; }
+
+  std::filesystem::path state_dir() const { return path() / "state"; }
+
+  std::filesystem::path runtime_dir() const { return path() / "run"; }
+
+  std::filesystem::path log_file() const { return path() / "log"; }
+
+  std::string admin_socket() const { return (runtime_dir() / "admin.sock").native(); }
+
+  std::string ingest_socket() const { return (runtime_dir() / "ingest.sock").native(); }
+
+  std::vector<std::string> arguments() const {
+    return {"--config",
+            config_file().native(),
+            "--state-dir",
+            state_dir().native(),
+            "--runtime-dir",
+            runtime_dir().native()};
+  }
+
+ private:
+  TempDir folder_;
+};
+
+class DaemonProcess {
+ public:
+  using InChild = std::function<void()>;
+
+  // Starts and waits until it says READY=1; throws with its log when it ends instead. `in_child`
+  // runs before exec.
+  explicit DaemonProcess(const DaemonHome& home, const InChild& in_child = [] {}) : home_(home) {
+    listen_for_notes();
+    pid_ = start(home.arguments(), [&] {
+      const int log = ::open(home.log_file().c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+      ::dup2(log, 1);
+      ::dup2(log, 2);
+      ::setenv("NOTIFY_SOCKET", notify_path().c_str(), 1);
+      in_child();
+    });
+    wait_for_note("READY=1");
+  }
+
+  ~DaemonProcess() {
+    if (pid_ > 0) {
+      ::kill(pid_, SIGKILL);
+      (void)wait();
+    }
+    ::unlink(notify_path().c_str());
+  }
+
+  DaemonProcess(const DaemonProcess&) = delete;
+  DaemonProcess& operator=(const DaemonProcess&) = delete;
+
+  pid_t pid() const { return pid_; }
+
+  UnixHttp admin() const { return UnixHttp(home_.admin_socket()); }
+
+  std::string log() const { return file_text(home_.log_file()); }
+
+  void signal(int signum) const { ::kill(pid_, signum); }
+
+  // Asks it to stop; the exit code.
+  int terminate() {
+    signal(SIGTERM);
+    return wait();
+  }
+
+  int wait() {
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return exit_code(status);
+  }
+
+  // The next note to the service manager that has `line`; throws when the daemon ends or says
+  // nothing for long.
+  std::string wait_for_note(const std::string& line) {
+    for (;;) {
+      char bytes[4096];
+      const ssize_t got = ::recv(notify_.get(), bytes, sizeof bytes, 0);
+      if (got <= 0) {
+        if (pid_ > 0 && ::waitpid(pid_, nullptr, WNOHANG) == 0 && --patience_ > 0) continue;
+        throw std::runtime_error("telemetryd did not say " + line + ":\n" + log());
+      }
+      const std::string note = "\n" + std::string(bytes, static_cast<std::size_t>(got));
+      if (note.find("\n" + line) != std::string::npos) return note.substr(1);
+    }
+  }
+
+  // Runs the program to its end.
+  static Ended run(const std::vector<std::string>& arguments) {
+    int ends[2];
+    if (::pipe(ends) != 0) throw std::runtime_error("pipe");
+    const pid_t pid = start(arguments, [&] {
+      ::dup2(ends[1], 1);
+      ::dup2(ends[1], 2);
+      ::close(ends[0]);
+      ::close(ends[1]);
+    });
+    ::close(ends[1]);
+    Ended ended;
+    char bytes[4096];
+    for (ssize_t got = 0; (got = ::read(ends[0], bytes, sizeof bytes)) > 0;) {
+      ended.out.append(bytes, static_cast<std::size_t>(got));
+    }
+    ::close(ends[0]);
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    ended.exit_code = exit_code(status);
+    return ended;
+  }
+
+ private:
+  static int exit_code(int status) {
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+  static pid_t start(std::vector<std::string> arguments, const InChild& in_child) {
+    arguments.insert(arguments.begin(), TELEMETRYD_PROGRAM);
+    std::vector<char*> words;
+    for (std::string& word : arguments) words.push_back(word.data());
+    words.push_back(nullptr);
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      in_child();
+      ::execv(words[0], words.data());
+      ::_exit(127);
+    }
+    return pid;
+  }
+
+  std::string notify_path() const { return (home_.path() / "notify").native(); }
+
+  void listen_for_notes() {
+    notify_ = UniqueFd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    // To notice that the daemon ended, not to wait for something that should have come.
+    const timeval turn{.tv_sec = 0, .tv_usec = 200'000};
+    ::setsockopt(notify_.get(), SOL_SOCKET, SO_RCVTIMEO, &turn, sizeof turn);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, notify_path().c_str(), sizeof address.sun_path - 1);
+    ::unlink(address.sun_path);
+    if (::bind(notify_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      throw std::runtime_error("bind " + notify_path());
+    }
+  }
+
+  const DaemonHome& home_;
+  UniqueFd notify_;
+  pid_t pid_ = -1;
+  int patience_ = 100;
+};
+
+}  // namespace telemetryd::test
