@@ -184,7 +184,8 @@ Result<UniqueFd> accept_daemon(int listener, std::optional<uid_t> peer) {
 Result<UniqueFd> take_link(int fd) {
   const pid_t parent = ::getppid();
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail(error_from_errno(errno, "prctl"));
-  // A parent that died before the call above sends no signal any more.
+  // A parent that died before the call above sends no signal any more. One that died even before we
+  // asked for it has closed its end: the first read of the link finds end of file.
   if (parent != ::getppid()) return fail(ErrorCode::kCancelled, "the parent has ended");
   int type = 0;
   socklen_t size = sizeof type;
