@@ -13,7 +13,10 @@ namespace {
 // What GOODBYE may cost a process that wants to exit.
 constexpr uint64_t kGoodbyeNs = 20 * kNanosPerMilli;
 
-// In the middle of a frame the daemon sees everything it needs; smaller pieces only cost calls.
+// How often a sender looks that nobody can wake any more.
+constexpr uint64_t kDeafLookNs = 50 * kNanosPerMilli;
+
+// A quarter of the ring or a whole frame: less would leave as many small frames.
 size_t least_worth_draining(const Ring& ring, uint32_t frame_bytes_target) {
   const size_t quarter = ring.capacity() / 4;
   return quarter < frame_bytes_target ? quarter : frame_bytes_target;
@@ -182,9 +185,9 @@ void Sender::publish() {
   block.frames_resent.store(counters.frames_resent, std::memory_order_relaxed);
   block.connections.store(counters.connections, std::memory_order_relaxed);
   const uint32_t daemon_max = parts_.session->event_bytes_max();
-  if (daemon_max != 0 && daemon_max < frame::kEventBytesMaxDefault) {
-    block.event_bytes_max.store(daemon_max, std::memory_order_relaxed);
-  }
+  const bool smaller = daemon_max != 0 && daemon_max < frame::kEventBytesMaxDefault;
+  block.event_bytes_max.store(smaller ? daemon_max : frame::kEventBytesMaxDefault,
+                              std::memory_order_relaxed);
   publish_mode();
   if (block.settled_mark.load(std::memory_order_relaxed) == parts_.session->settled_mark()) return;
   block.settled_mark.store(parts_.session->settled_mark(), std::memory_order_release);
@@ -247,6 +250,7 @@ void Sender::poll_until(uint64_t deadline_ns) {
   fds[0] = {.fd = parts_.wake_fd, .events = POLLIN, .revents = 0};
   fds[1] = {.fd = session.fd(), .events = POLLIN, .revents = 0};
   if (session.wants_write()) fds[1].events |= POLLOUT;
+  if (parts_.wake_fd < 0 && deadline_ns == kNever) deadline_ns = monotonic_ns() + kDeafLookNs;
   timespec timeout{};
   if (deadline_ns != kNever) {
     const uint64_t now = monotonic_ns();
@@ -255,7 +259,10 @@ void Sender::poll_until(uint64_t deadline_ns) {
     timeout.tv_nsec = static_cast<long>(left % 1'000'000'000);
   }
   const int ready = ppoll(fds, 2, deadline_ns == kNever ? nullptr : &timeout, nullptr);
-  if (ready > 0 && fds[0].revents != 0) {
+  if (ready > 0 && (fds[0].revents & POLLNVAL) != 0) {
+    // The app closed every descriptor, ours included. Looking now and then is what is left.
+    parts_.wake_fd = -1;
+  } else if (ready > 0 && fds[0].revents != 0) {
     uint8_t bytes[64];
     [[maybe_unused]] const ssize_t got = read(parts_.wake_fd, bytes, sizeof bytes);
   }

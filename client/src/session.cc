@@ -147,9 +147,13 @@ void Session::lost_connection(uint64_t now) {
 
 void Session::shut_down() {
   if (fd_ < 0) return;
-  // A forked child may hold a copy; the daemon must see the end of this connection all the same.
-  shutdown(fd_, SHUT_RDWR);
-  close(fd_);
+  // The app may have closed our descriptor and opened something else under its number.
+  uint64_t inode = 0;
+  if (socket_inode(fd_, inode) && inode == socket_inode_) {
+    // A forked child may hold a copy; the daemon must see the end of this connection all the same.
+    shutdown(fd_, SHUT_RDWR);
+    close(fd_);
+  }
   fd_ = -1;
   wants_write_ = false;
   welcomed_ = false;
