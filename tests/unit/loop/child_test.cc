@@ -25,6 +25,9 @@ struct Pair {
   UniqueFd there;
 };
 
+// Waits for a line that never comes.
+const std::vector<std::string> kWaiting = {"/bin/sh", "-c", "read line <&3"};
+
 std::string read_all(const UniqueFd& fd) {
   std::string text;
   char bytes[256];
@@ -63,8 +66,8 @@ TEST(Child, TellsTheSignalThatEndedIt) {
   Loop loop;
   Pair pair;
   std::optional<Child::Exit> exit;
-  const auto child = Child::spawn(
-      loop, {"/bin/cat", "/dev/fd/3"}, std::move(pair.there), [&](Child::Exit how) { exit = how; });
+  const auto child =
+      Child::spawn(loop, kWaiting, std::move(pair.there), [&](Child::Exit how) { exit = how; });
   ASSERT_TRUE(child);
   (*child)->kill(SIGTERM);
   serve_until(loop, [&] { return exit.has_value(); });
@@ -97,10 +100,9 @@ TEST(Child, MayBeDestroyedInItsCallback) {
 TEST(Child, IsKilledAndReapedWhenDestroyed) {
   Loop loop;
   Pair pair;
-  auto child =
-      Child::spawn(loop, {"/bin/cat", "/dev/fd/3"}, std::move(pair.there), [](Child::Exit) {
-        FAIL() << "a destroyed child reports nothing";
-      });
+  auto child = Child::spawn(loop, kWaiting, std::move(pair.there), [](Child::Exit) {
+    FAIL() << "a destroyed child reports nothing";
+  });
   ASSERT_TRUE(child);
   const int pid = (*child)->pid();
   child->reset();
