@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint64_t kWalBytesMax = 32ull << 20;
 constexpr std::uint64_t kPagesMin = 64;
+constexpr std::uint64_t kReservePagesMax = 128;
 // The unix VFS takes no more than 128 KiB less one byte at once.
 constexpr std::size_t kZeroBytes = 64u << 10;
 
@@ -69,6 +70,20 @@ Result<void> enter_wal(Database& db) {
   return fail(ErrorCode::kUnavailable, "SQLite stays in journal mode '" + mode + "'");
 }
 
+}  // namespace
+
+Quota split_quota(const Options& options) {
+  Quota quota;
+  quota.wal_bytes = std::min(kWalBytesMax, options.bytes_max / 4);
+  quota.wal_pregrow_bytes = std::min(options.wal_pregrow_bytes, quota.wal_bytes);
+  const std::uint64_t taken = quota.wal_bytes + 4096;
+  const std::uint64_t rest = options.bytes_max > taken ? options.bytes_max - taken : 0;
+  const std::uint64_t pages = std::max(kPagesMin, rest / kPageBytes);
+  quota.pages_reserve = std::min(kReservePagesMax, pages / 16);
+  quota.pages = pages - quota.pages_reserve;
+  return quota;
+}
+
 Result<void> limit_pages(Database& db, std::uint64_t pages_max) {
   TELEMETRYD_ASSIGN(const std::int64_t pages, db.ask_integer("PRAGMA page_count"));
   TELEMETRYD_ASSIGN(const std::int64_t limit,
@@ -80,18 +95,6 @@ Result<void> limit_pages(Database& db, std::uint64_t pages_max) {
   return fail(ErrorCode::kInternal,
               "SQLite keeps max_page_count at " + std::to_string(limit) + ", needed is " +
                   std::to_string(expected));
-}
-
-}  // namespace
-
-Quota split_quota(const Options& options) {
-  Quota quota;
-  quota.wal_bytes = std::min(kWalBytesMax, options.bytes_max / 4);
-  quota.wal_pregrow_bytes = std::min(options.wal_pregrow_bytes, quota.wal_bytes);
-  const std::uint64_t taken = quota.wal_bytes + 4096;
-  const std::uint64_t rest = options.bytes_max > taken ? options.bytes_max - taken : 0;
-  quota.pages = std::max(kPagesMin, rest / kPageBytes);
-  return quota;
 }
 
 Result<void> pregrow_wal(const std::string& wal, const std::string& vfs, std::uint64_t bytes) {

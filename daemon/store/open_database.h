@@ -18,11 +18,12 @@
 
 namespace telemetryd::store {
 
-// How `Options::bytes_max` is split: the WAL may use `wal`, the database has `pages` pages.
+// How `Options::bytes_max` is split.
 struct Quota {
   std::uint64_t wal_bytes = 0;
   std::uint64_t wal_pregrow_bytes = 0;
-  std::uint64_t pages = 0;
+  std::uint64_t pages = 0;          // of the database, as far as ingest goes
+  std::uint64_t pages_reserve = 0;  // on top, for everything that is not ingest
 };
 
 Quota split_quota(const Options& options);
@@ -31,6 +32,9 @@ Quota split_quota(const Options& options);
 [[nodiscard]] Result<Database> open_database(const Options& options,
                                              const StateFiles& files,
                                              const Clock& clock);
+
+// The bound on the database's pages. One below what is there stays at what is there.
+[[nodiscard]] Result<void> limit_pages(Database& db, std::uint64_t pages_max);
 
 // Writes zeros over an empty WAL so that commits overwrite blocks. A non-empty one is left alone.
 [[nodiscard]] Result<void> pregrow_wal(const std::string& wal,

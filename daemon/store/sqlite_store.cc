@@ -169,14 +169,27 @@ Result<void> SqliteStore::usable() const {
   return {};
 }
 
-Result<void> SqliteStore::transact(const std::function<Result<void>()>& write) {
+Result<void> SqliteStore::transact_within_quota(const std::function<Result<void>()>& write) {
   TELEMETRYD_TRY(usable());
   TELEMETRYD_TRY(sql_.begin.run());
-  if (auto written = write(); !written) {
+  auto written = write_unsettled();
+  if (written) written = write();
+  if (!written) {
     roll_back();
     return written;
   }
-  return commit_transaction();
+  TELEMETRYD_TRY(commit_transaction());
+  forget_unsettled();
+  return {};
+}
+
+Result<void> SqliteStore::transact(const std::function<Result<void>()>& write) {
+  const auto first = transact_within_quota(write);
+  if (first || first.error().code() != ErrorCode::kResourceExhausted) return first;
+  TELEMETRYD_TRY(limit_pages(db_, quota_.pages + quota_.pages_reserve));
+  const auto second = transact_within_quota(write);
+  TELEMETRYD_TRY(limit_pages(db_, quota_.pages));
+  return second;
 }
 
 Result<void> SqliteStore::commit_transaction() {
@@ -252,7 +265,8 @@ Result<void> SqliteStore::write_witness(bool sync, bool clean) {
                         epoch_random_,
                         next_seq_ - 1,
                         static_cast<std::uint64_t>(books_.accepted_total()),
-                        static_cast<std::uint64_t>(books_.removed_total()),
+                        // Only what the disk has: the witness must never know more.
+                        static_cast<std::uint64_t>(books_.removed_total() - unsettled_.events),
                         clean};
   TELEMETRYD_TRY(witness_file_->write(0, encode_witness(witness)));
   if (sync) TELEMETRYD_TRY(witness_file_->sync());
@@ -273,6 +287,7 @@ Result<void> SqliteStore::write_due_witness() {
 
 Result<void> SqliteStore::idle() {
   TELEMETRYD_TRY(usable());
+  TELEMETRYD_TRY(flush_unsettled());
   TELEMETRYD_TRY(scrub());
   TELEMETRYD_TRY(checkpoint_if_above(checkpoint_threshold() / 2));
   return write_due_witness();
@@ -280,6 +295,7 @@ Result<void> SqliteStore::idle() {
 
 Result<void> SqliteStore::close() {
   TELEMETRYD_TRY(usable());
+  TELEMETRYD_TRY(flush_unsettled());
   if (scrub_due_) TELEMETRYD_TRY(scrub_now());
   TELEMETRYD_TRY(checkpoint());
   TELEMETRYD_TRY(write_witness(true, true));

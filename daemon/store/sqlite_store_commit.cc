@@ -221,7 +221,7 @@ Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
   for (int attempt = 0; attempt < kEvictAttemptsMax; ++attempt) {
     Eviction eviction;
     bool nothing_left = false;
-    const auto written = transact([&]() -> Result<void> {
+    const auto written = transact_within_quota([&]() -> Result<void> {
       if (evict_bytes > 0) {
         TELEMETRYD_TRY(evict(evict_bytes, eviction));
         nothing_left = eviction.rows.empty();

@@ -8,6 +8,7 @@ namespace telemetryd::store {
 namespace {
 
 constexpr std::size_t kReasonBytesMax = 512;
+constexpr std::size_t kUnsettledRowsMax = 4096;
 
 }  // namespace
 
@@ -97,16 +98,31 @@ Result<void> SqliteStore::settle(const Settlement& settlement) {
   if (!rejections_fit(lent, settlement.rejected)) {
     return fail(ErrorCode::kInvalidArgument, "a rejected event was not in the lease");
   }
+  const std::vector<LeasedPart> parts = lease->second;
+  const bool whole = std::ranges::all_of(parts, [](const LeasedPart& part) {
+    return part.first_index + part.count == part.row_count;
+  });
+  if (whole && settlement.rejected.empty() && unsettled_.rows.size() < kUnsettledRowsMax) {
+    end_lease(settlement.lease);
+    settle_later(parts);
+    return finish_erasures();
+  }
+  TELEMETRYD_TRY(settle_now(settlement, parts));
+  end_lease(settlement.lease);
+  return finish_erasures();
+}
+
+Result<void> SqliteStore::settle_now(const Settlement& settlement,
+                                     const std::vector<LeasedPart>& parts) {
   Moves moves;
   const auto written = transact([&]() -> Result<void> {
-    for (const LeasedPart& part : lease->second) {
-      TELEMETRYD_TRY(settle_part(part, settlement, moves));
-    }
+    moves = Moves();
+    for (const LeasedPart& part : parts) TELEMETRYD_TRY(settle_part(part, settlement, moves));
     return books_.write(moves);
   });
   TELEMETRYD_TRY(written);
   books_.apply(moves);
-  for (const LeasedPart& part : lease->second) {
+  for (const LeasedPart& part : parts) {
     const std::uint32_t end = part.first_index + part.count;
     if (end < part.row_count) {
       next_indexes_[part.seq] = end;
@@ -114,8 +130,41 @@ Result<void> SqliteStore::settle(const Settlement& settlement) {
       next_indexes_.erase(part.seq);
     }
   }
-  end_lease(settlement.lease);
-  return finish_erasures();
+  return {};
+}
+
+void SqliteStore::settle_later(const std::vector<LeasedPart>& parts) {
+  Moves moves;
+  for (const LeasedPart& part : parts) {
+    moves.add(part.app, account::kQueued, reason::kNone, -std::int64_t{part.count});
+    moves.add(part.app, account::kDelivered, reason::kNone, part.count);
+    moves.add(
+        part.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(part.row_bytes));
+    leased_[part.seq] = kSettled;
+    unsettled_.rows.push_back(part.seq);
+    unsettled_.events += part.count;
+  }
+  books_.apply(moves);
+  unsettled_.moves.add(moves);
+}
+
+// In every transaction.
+Result<void> SqliteStore::write_unsettled() {
+  for (const Seq seq : unsettled_.rows) TELEMETRYD_TRY(delete_row(seq));
+  return books_.write(unsettled_.moves);
+}
+
+void SqliteStore::forget_unsettled() {
+  for (const Seq seq : unsettled_.rows) {
+    leased_.erase(seq);
+    next_indexes_.erase(seq);
+  }
+  unsettled_ = {};
+}
+
+Result<void> SqliteStore::flush_unsettled() {
+  if (unsettled_.rows.empty()) return {};
+  return transact([]() -> Result<void> { return {}; });
 }
 
 void SqliteStore::end_lease(LeaseId id) {

@@ -221,6 +221,8 @@ class Store {
   // Lends the oldest queued rows of the request's apps, in seq order: as many as fit, at least one
   // event. A lease lasts until settle() or release(), and not beyond this process.
   virtual Result<Lease> lease(const LeaseRequest& request) = 0;
+  // Whole rows without a rejection are counted at once and leave the disk with the next transaction
+  // or idle(): a crash before that delivers them again. Everything else is on disk at return.
   virtual Result<void> settle(const Settlement& settlement) = 0;
   virtual void release(LeaseId lease) = 0;
 

@@ -24,6 +24,14 @@ namespace {
 
 using store::StoreThread;
 
+// The disk of this test is the record, so its files may lie in memory: a thousand stores are
+// opened.
+const bool kFilesInMemory = [] {
+  const char* const memory = "/dev/shm";
+  return std::getenv("TMPDIR") == nullptr && std::filesystem::is_directory(memory) &&
+         ::setenv("TMPDIR", memory, 0) == 0;
+}();
+
 constexpr std::uint8_t kClients = 3;
 constexpr int kRuns = 4;
 constexpr int kGroupsPerRun = 40;
@@ -159,7 +167,8 @@ class PowerCutTest : public testing::Test {
     Settled settled{vfs_.position(), 0, bodies_of(*lease)};
     if (lease->id == 0) return;
     ASSERT_TRUE(store.settle({lease->id, "upstream", {}}));
-    settled.ended = vfs_.position();
+    // Only now it has to be gone; before, it may come back.
+    settled.ended = random_() % 2 == 0 && store.idle() ? vfs_.position() : SIZE_MAX;
     settled_.push_back(std::move(settled));
   }
 
@@ -268,12 +277,13 @@ TEST_F(PowerCutProof, NoAcknowledgedEventIsLostOrDoubledOnAnyImage) {
       if (HasFailure()) break;
     }
   }
-  std::printf("operations=%zu acks=%zu leases=%zu images=%zu distinct=%zu\n",
+  std::printf("operations=%zu acks=%zu leases=%zu images=%zu distinct=%zu in_memory=%d\n",
               record.size(),
               acked_.size(),
               settled_.size(),
               static_cast<std::size_t>(made),
-              seen.size());
+              seen.size(),
+              kFilesInMemory ? 1 : 0);
   EXPECT_GE(seen.size(), wanted);
 }
 
