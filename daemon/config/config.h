@@ -132,10 +132,11 @@ struct Loaded {
 // only.
 std::string print(const Config& config);
 
-// The shipped telemetryd.toml: every key commented out at its default with its sentence; and
-// docs/config.md.
+// The shipped telemetryd.toml: every key commented out at its default with its sentence;
+// docs/config.md; and docs/man/telemetryd.toml.5.scd.
 std::string default_toml();
 std::string reference_markdown();
+std::string reference_man();
 
 // Keys whose values differ and that count only after a restart, as "ingest.socket".
 std::vector<std::string> restart_needed(const Config& running, const Config& wanted);

@@ -87,6 +87,17 @@ constexpr Key<Target> text(std::string_view name,
   return {name, Type::kText, default_toml, default_words, 0, 256, kNoWords, help, false, {}, {}};
 }
 
+// Addresses and paths.
+template <typename Target = Config>
+constexpr Key<Target> long_text(std::string_view name,
+                                std::string_view default_toml,
+                                std::string_view default_words,
+                                std::string_view help) {
+  Key<Target> key = text<Target>(name, default_toml, default_words, help);
+  key.max = 2048;
+  return key;
+}
+
 template <typename Target = Config>
 constexpr Key<Target> path(std::string_view name,
                            std::string_view default_words,
@@ -103,6 +114,12 @@ constexpr Key<Target> word(std::string_view name,
                            void (*set)(Target&, const Value&),
                            Value (*get)(const Target&)) {
   return {name, Type::kWord, default_toml, "", 0, 0, words, help, live, set, get};
+}
+
+template <typename Target>
+constexpr Key<Target> required(Key<Target> key) {
+  key.default_words = "required";
+  return key;
 }
 
 std::string_view level_word(log::Level level) {
@@ -275,19 +292,21 @@ using D = Destination;
 
 constexpr std::array kDestination = {
     direct<D, &D::name>(text<D>("name", "", "required", "Its name: 1 to 64 of a-z 0-9 _ -.")),
-    word<D>(
+    required(word<D>(
         "kind",
         "",
         "file native none",
-        "file: lines of JSON in a file; native: a telemetry-server; none: nowhere.",
+        "file: lines of JSON in a file; native: a telemetry-server; none: delivered to nowhere, "
+        "and gone.",
         true,
         [](D& d, const Value& v) { d.kind = v.text; },
-        [](const D& d) { return Value{.text = d.kind}; }),
-    direct<D, &D::url>(text<D>("url",
-                               "",
-                               "required for file and native",
-                               "Address of the server, https://…; for kind file the absolute path "
-                               "of the file.")),
+        [](const D& d) { return Value{.text = d.kind}; })),
+    direct<D, &D::url>(
+        long_text<D>("url",
+                     "",
+                     "required for file and native",
+                     "Address of the server, https://…; for kind file the absolute path "
+                     "of the file.")),
     direct<D, &D::org>(text<D>("org", "", "required for native", "Organisation at the server.")),
     direct<D, &D::app>(text<D>("app", "", "required for native", "App at the server.")),
     direct<D, &D::token_file>(

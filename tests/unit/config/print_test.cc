@@ -26,6 +26,10 @@ TEST(Print, TheReferencePageIsFresh) {
   EXPECT_EQ(committed("docs/config.md", reference_markdown()), reference_markdown());
 }
 
+TEST(Print, TheManualPageIsFresh) {
+  EXPECT_EQ(committed("docs/man/telemetryd.toml.5.scd", reference_man()), reference_man());
+}
+
 TEST(Print, TheShippedFileIsValidAsItIsAndChangesNothing) {
   Files files;
   const Loaded shipped = files.load(default_toml());
