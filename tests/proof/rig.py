@@ -321,8 +321,10 @@ machine_id_file = "{machine_id}"
         """Registers at the server's database; returns the [[destination]] for the daemon."""
         credentials = self.folder / "credentials"
         credentials.mkdir(mode=0o700, exist_ok=True)
-        result = self.run(self.bin / "telemetry-server", "app", "create", "--database",
-                          f"sqlite:{self.server_database}", "--org", org, "--app", app, "--url",
+        server, database = self.bin / "telemetry-server", f"sqlite:{self.server_database}"
+        self.run(server, "migrate", "--database", database)
+        self.run(server, "org", "create", "--database", database, org)
+        result = self.run(server, "app", "create", "--database", database, "--org", org, "--app", app, "--url",
                           f"http://127.0.0.1:{self.gate.port}", "--print-config", "--out-dir", credentials)
         found = re.search(r"^\[\[destination\]\]\n(?:[a-z_]+ = .*\n)+", result.stdout, re.MULTILINE)
         if not found:
