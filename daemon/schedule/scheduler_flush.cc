@@ -56,15 +56,15 @@ void Scheduler::Impl::flush(std::function<void(Result<void>)> done, milliseconds
 }
 
 void Scheduler::Impl::arm_flush(Flush& flush) {
-  if (flush.armed) return;  // the deadline was quicker
-  flush.armed = true;
+  // A deadline that was quicker ended only the waiting: everything is due all the same.
+  const bool late = std::exchange(flush.armed, true);
   link.forgive();
   for (auto& [name, slot] : slots) {
     const bool queued = std::ranges::any_of(
         slot->apps, [this](const std::string& app) { return apps[app].events > 0; });
     if (!queued) continue;
     slot->machine.flush();
-    flush.waiting.insert(name);
+    if (!late) flush.waiting.insert(name);
   }
 }
 
