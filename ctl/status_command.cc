@@ -68,7 +68,7 @@ void add_queue(CLI::App& root, Command& chosen) {
   auto* flush = queue->add_subcommand("flush", "Send everything that may be sent now");
   auto deadline = std::make_shared<int>(60);
   flush->add_option("--deadline", *deadline, "Seconds to wait for it (default 60)")
-      ->check(CLI::Range(1, 86400));
+      ->check(CLI::Range(1, 600));
   flush->callback([&chosen, deadline] {
     chosen = [deadline](Session& session) { return flush_queue(session, *deadline); };
   });
