@@ -271,6 +271,8 @@ class FakeDaemon {
   // For conditions given to wait_until(), which runs under the lock.
   int connections_locked() const { return connections_; }
 
+  int flushes_locked() const { return flushes_; }
+
   int goodbyes_locked() const { return goodbyes_; }
 
   std::size_t reports_locked() const { return reports_.size(); }
