@@ -116,7 +116,9 @@ class Container:
 
     def run(self, *command, check=True, timeout_s=30, user=None, input_text=None):
         """Runs a command inside; `user` is a uid or name without any privilege."""
-        prefix = ["nsenter", "-t", str(self.leader), "-a"]
+        # Nothing of the caller's environment: its HOME would be somebody else's here.
+        prefix = ["nsenter", "-t", str(self.leader), "-a", "env", "-i", "HOME=/nonexistent", "LANG=C.UTF-8",
+                  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         if user is not None:
             prefix += ["setpriv", f"--reuid={user}", "--regid=65534", "--clear-groups"]
         stdin = {"input": input_text} if input_text is not None else {"stdin": subprocess.DEVNULL}

@@ -194,9 +194,9 @@ class ServiceTest:
         self.check("and read the status", seen.returncode == 0, seen.stderr)
         accepted = self.status()["ledger"]["accepted"]
         self.check("the event is in the ledger", accepted == 1, accepted)
-        events = json.loads(self.ctl("--json", "event", "list").stdout.splitlines()[0])
-        event = events.get("events", [events])[0]
-        self.check("it is known under its sender's uid, not the sandbox's", event.get("uid") == 65534, event.get("uid"))
+        listed = [json.loads(line) for line in self.ctl("--json", "event", "list").stdout.splitlines()]
+        self.check("it is known under its sender's uid, not the sandbox's",
+                   [event["uid"] for event in listed] == [65534], listed)
 
     def forwards(self):
         flushed = self.ctl("queue", "flush", check=False)
@@ -265,6 +265,7 @@ class ServiceTest:
         self.check("the ledger balances", checked.returncode == 0, checked.stdout + checked.stderr)
 
     def survives_a_hang(self):
+        self.holds_a_lease()
         self.eventually("work is outstanding again", self.watchdog_is(True))
         restarts = int(self.show("telemetryd.service", "NRestarts"))
         os.kill(self.outside_pid("telemetryd"), signal.SIGSTOP)
@@ -331,7 +332,7 @@ def main():
         test.reloads()
         test.stops()
         test.refuses_a_bad_configuration()
-    except (RuntimeError, TimeoutError, OSError, subprocess.SubprocessError) as problem:
+    except (RuntimeError, LookupError, ValueError, OSError, subprocess.SubprocessError) as problem:
         test.check("the test ran to its end", False, str(problem))
         if machine.leader:
             print(machine.journal("telemetryd.service", "telemetryd-forward.service")[-6000:])
