@@ -66,7 +66,6 @@ class StoreThread::Impl {
     std::vector<std::function<void(Store&)>> posts;
     bool tell_room = false;
     bool last = false;
-    bool nothing_waits = false;
   };
 
   void run();

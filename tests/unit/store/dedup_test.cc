@@ -126,7 +126,6 @@ TEST_F(Dedup, ClassesDoNotShareARow) {
 }
 
 TEST_F(Dedup, ARowEndsAtItsLimitsButTakesOneFrameOfAnySize) {
-  auto options = small_store(dir_ / "");
   const auto app = client(1);
   const std::string big(300u << 10, 'x');
   commit({frame(app, 1, {"a"}), frame(app, 2, {big}), frame(app, 3, {"c"})});
