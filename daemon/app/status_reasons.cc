@@ -41,7 +41,7 @@ std::vector<std::string> reasons(const Observed& observed) {
   for (const auto& destination : observed.destinations) {
     if (destination.state != "held" && destination.state != "backoff") continue;
     out.push_back(fmt::format(
-        "destination {} is in {} after {} failed attempts: {}",
+        "destination {} is {} after {} failed attempts: {}",
         destination.name,
         destination.state,
         destination.attempts,

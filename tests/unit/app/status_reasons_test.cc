@@ -1,0 +1,61 @@
+#include "app/status_reasons.h"
+
+#include <gtest/gtest.h>
+
+namespace telemetryd::app {
+namespace {
+
+Observed healthy() {
+  Observed observed;
+  observed.store = true;
+  observed.store_bytes = 10;
+  observed.store_bytes_max = 100;
+  return observed;
+}
+
+TEST(StatusReasons, AreNoneWhenAllIsWell) {
+  EXPECT_TRUE(reasons(healthy()).empty());
+  EXPECT_TRUE(not_ready(healthy()).empty());
+}
+
+TEST(StatusReasons, NameAHeldDestinationWithItsError) {
+  Observed observed = healthy();
+  schedule::DestinationStatus destination;
+  destination.name = "home";
+  destination.state = "held";
+  destination.attempts = 2;
+  destination.last_error = "401 unauthorized";
+  observed.destinations = {destination};
+  ASSERT_EQ(reasons(observed).size(), 1u);
+  EXPECT_EQ(reasons(observed)[0],
+            "destination home is held after 2 failed attempts: 401 unauthorized");
+  EXPECT_TRUE(not_ready(observed).empty());
+}
+
+TEST(StatusReasons, AFullStoreThatRefusesIsNotReady) {
+  Observed observed = healthy();
+  observed.store_bytes = 96;
+  EXPECT_EQ(reasons(observed).size(), 1u);
+  EXPECT_TRUE(not_ready(observed).empty());
+  observed.refuse_when_full = true;
+  EXPECT_EQ(reasons(observed).size(), 1u);
+  EXPECT_EQ(not_ready(observed).size(), 1u);
+}
+
+TEST(StatusReasons, NameUnroutedAppsOnlyWhenSomethingWaits) {
+  Observed observed = healthy();
+  observed.apps = {{"empty", std::nullopt, 0, 0}, {"tool", std::nullopt, 2, 10}, {"ok", "d", 5, 9}};
+  ASSERT_EQ(reasons(observed).size(), 1u);
+  EXPECT_NE(reasons(observed)[0].find("app tool"), std::string::npos);
+}
+
+TEST(StatusReasons, SayWhatWasLost) {
+  Observed observed = healthy();
+  observed.loss = "3 events after a restore";
+  observed.balanced = false;
+  EXPECT_EQ(reasons(observed).size(), 2u);
+  EXPECT_EQ(reasons(observed)[0], "events were lost: 3 events after a restore");
+}
+
+}  // namespace
+}  // namespace telemetryd::app
