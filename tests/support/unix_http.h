@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <utility>
 
 #include "base/unique_fd.h"
 
@@ -116,8 +117,12 @@ class UnixHttp {
     return line;
   }
 
-  // True when the server has closed and nothing is left.
-  bool at_end() { return buffer_.empty() && !fill(); }
+  // Everything until the server closes.
+  std::string rest() {
+    while (fill()) {
+    }
+    return std::exchange(buffer_, {});
+  }
 
  private:
   bool fill() {
