@@ -144,12 +144,18 @@ std::optional<Answer> Decoder::read_context(std::string_view context, std::strin
   }
   protozero::pbf_message<ContextField> message(context.data(), context.size());
   while (message.next()) {
-    // All fields of a context are strings.
+    // All known fields of a context are strings; a later version may add others. The tag is read
+    // first: taking the value moves on.
+    const ContextField field = message.tag();
+    if (message.wire_type() != protozero::pbf_wire_type::length_delimited) {
+      message.skip();
+      continue;
+    }
     const std::string_view text = view(message.get_view());
     if (!event::utf8_valid(text)) {
       return error_answer(400, "bad_request", "a context holds text that is not UTF-8");
     }
-    if (message.tag() == ContextField::kApp) app = text;
+    if (field == ContextField::kApp) app = text;
   }
   return std::nullopt;
 }

@@ -161,7 +161,7 @@ void SqliteStore::checkpoint_when_due() {
   // The command line writes at this moment; the log waits until the next commit.
   if (!lock) return;
   if (const auto done = table_->checkpoint(); !done) {
-    log::warn("checkpoint_failed", {{"reason", done.error().message()}});
+    log::warn("server_checkpoint_failed", {{"reason", done.error().message()}});
   }
 }
 

@@ -66,7 +66,7 @@ void EventTail::begin() {
     (void)loop_.post([this, last] {
       fetching_ = false;
       if (!last) {
-        log::warn("tail_failed", {{"cause", last.error().message()}});
+        log::warn("tail_start_failed", {{"cause", last.error().message()}});
         return end();
       }
       after_seq_ = *last;

@@ -38,13 +38,13 @@ typedef struct telemetry_client telemetry_client_t;
 /* Numbers are stable. */
 typedef enum telemetry_status {
   TELEMETRY_OK = 0,
-  TELEMETRY_INVALID = 1,     /* an argument breaks a rule below; it will again */
-  TELEMETRY_DISABLED = 2,    /* collection is off; telemetry_client_mode() names the rule */
-  TELEMETRY_QUEUE_FULL = 3,  /* the event was dropped and counted */
-  TELEMETRY_TOO_LARGE = 4,   /* the encoded event is above event_bytes_max; dropped and counted */
-  TELEMETRY_TIMEOUT = 5,     /* the deadline passed; what was asked for goes on in the background */
-  TELEMETRY_CLOSED = 6,      /* the client is closing */
-  TELEMETRY_NO_MEMORY = 7    /* memory or a thread could not be had */
+  TELEMETRY_INVALID = 1,    /* an argument breaks a rule below; it will again */
+  TELEMETRY_DISABLED = 2,   /* collection is off; telemetry_client_mode() names the rule */
+  TELEMETRY_QUEUE_FULL = 3, /* the event was dropped and counted */
+  TELEMETRY_TOO_LARGE = 4,  /* the encoded event is above event_bytes_max; dropped and counted */
+  TELEMETRY_TIMEOUT = 5,    /* the deadline passed; what was asked for goes on in the background */
+  TELEMETRY_CLOSED = 6,     /* the client is closing */
+  TELEMETRY_NO_MEMORY = 7   /* memory or a thread could not be had */
 } telemetry_status_t;
 
 /* What an event is; the values are those of telemetry.v1.EventKind. */
@@ -80,12 +80,14 @@ typedef enum telemetry_value_type {
 typedef struct telemetry_attribute {
   const char* key;
   telemetry_value_type_t type;
+
   union {
     const char* string_value;
     int bool_value;
     int64_t int_value;
     double double_value;
   } value;
+
   size_t string_size;
 } telemetry_attribute_t;
 
@@ -101,13 +103,13 @@ typedef struct telemetry_event {
   telemetry_kind_t kind;
   telemetry_urgency_t urgency;
   telemetry_class_t persistence_class;
-  uint32_t severity;       /* OpenTelemetry severity number, 1 to 24; 0 is unspecified */
-  uint32_t has;            /* TELEMETRY_HAS_* for the next three */
+  uint32_t severity; /* OpenTelemetry severity number, 1 to 24; 0 is unspecified */
+  uint32_t has;      /* TELEMETRY_HAS_* for the next three */
   int success;
   double duration_ms;
   int32_t exit_code;
   const char* user_id;
-  const char* error_name;  /* error details are sent when any of these five is set */
+  const char* error_name; /* error details are sent when any of these five is set */
   const char* error_code;
   const char* error_id;
   const char* error_message;
@@ -125,11 +127,12 @@ typedef struct telemetry_options {
   size_t size;
   const char* app;
   const char* app_version;
-  const char* language;        /* default "c" */
+  const char* language; /* default "c" */
   const char* environment;
   const char* project;
-  const char* socket_path;     /* default: TELEMETRYD_SOCKET, then the system path, then the user's */
-  uint32_t queue_bytes_max;    /* ring between threads and sender; default 1 MiB, rounded up to a power of two, at most 256 MiB */
+  const char* socket_path;  /* default: TELEMETRYD_SOCKET, then the system path, then the user's */
+  uint32_t queue_bytes_max; /* ring between threads and sender; default 1 MiB, rounded up to a power
+                               of two, at most 256 MiB */
   uint32_t unacked_bytes_max;  /* frames kept until acknowledged; default 8 MiB */
   uint32_t frame_bytes_target; /* a frame is closed at this size; default 64 KiB, at most 1 MiB */
 } telemetry_options_t;
@@ -163,9 +166,10 @@ typedef enum telemetry_mode {
   TELEMETRY_MODE_OFF = 3
 } telemetry_mode_t;
 
-/* Opens a client. It returns without connecting: the sender thread does that. When the environment or the user's
- * consent file says off, *client is a client that is off: no thread, no socket, no id, and the
- * status is TELEMETRY_OK. Fails with INVALID (options) or NO_MEMORY; *client is then null. */
+/* Opens a client. It returns without connecting: the sender thread does that. When the environment
+ * or the user's consent file says off, *client is a client that is off: no thread, no socket, no
+ * id, and the status is TELEMETRY_OK. Fails with INVALID (options) or NO_MEMORY; *client is then
+ * null. */
 TELEMETRY_API telemetry_status_t telemetry_client_open(const telemetry_options_t* options,
                                                        telemetry_client_t** client);
 
@@ -195,8 +199,10 @@ TELEMETRY_API telemetry_status_t telemetry_flush(telemetry_client_t* client, uin
 TELEMETRY_API telemetry_status_t telemetry_client_stats(telemetry_client_t* client,
                                                         telemetry_stats_t* stats);
 
-/* The collection mode and, in `rule` (at most `rule_size` bytes with the NUL), the name of the rule that decided. */
-TELEMETRY_API telemetry_mode_t telemetry_client_mode(telemetry_client_t* client, char* rule,
+/* The collection mode and, in `rule` (at most `rule_size` bytes with the NUL), the name of the rule
+ * that decided. */
+TELEMETRY_API telemetry_mode_t telemetry_client_mode(telemetry_client_t* client,
+                                                     char* rule,
                                                      size_t rule_size);
 
 /* "0.1.0"; static storage. */
