@@ -117,6 +117,11 @@ Result<CommitPlan> SqliteStore::plan_group(std::span<const Append> group) {
     }
     plan.answers.push_back(plan_frame(frame, *client, plan));
   }
+  if constexpr (sabotage::kReusedNumber) {
+    for (auto& [key, moved] : plan.clients) {
+      if (moved.moved && moved.high_water % sabotage::kEveryNthFrame == 0) --moved.high_water;
+    }
+  }
   for (const PlannedRow& row : plan.rows) {
     plan.bytes += row.bytes;
     plan.moves.add(row.app, account::kAccepted, reason::kNone, row.summary.count);
@@ -162,11 +167,8 @@ Result<void> SqliteStore::write_plan(const CommitPlan& plan, Seq first_seq) {
   const UnixMs now = clock_.unix_ms();
   for (const auto& [key, client] : plan.clients) {
     if (!client.moved) continue;
-    std::uint64_t high_water = client.high_water;
-    if constexpr (sabotage::kReusedNumber) {
-      if (++dropped_counter_ % sabotage::kEveryNthFrame == 0) --high_water;
-    }
-    TELEMETRYD_TRY(sql_.put_client.run(key.uid, Blob{as_text(key.instance)}, high_water, now));
+    TELEMETRYD_TRY(
+        sql_.put_client.run(key.uid, Blob{as_text(key.instance)}, client.high_water, now));
   }
   return books_.write(plan.moves);
 }

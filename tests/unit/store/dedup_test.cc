@@ -28,6 +28,15 @@ TEST_F(Dedup, AFrameIsStoredOnce) {
   EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a"}));
 }
 
+TEST_F(Dedup, EveryNumberIsConsumedAndEveryFrameKept) {
+  const auto app = client(1);
+  for (std::uint64_t number = 1; number <= 200; ++number) {
+    ASSERT_EQ(kinds(commit({frame(app, number, {"a"})})), (std::vector{kStored}));
+    ASSERT_EQ(kinds(commit({frame(app, number, {"a"})})), (std::vector{kDuplicate}));
+  }
+  EXPECT_EQ(store_->list({.limit = 1000})->size(), 200u);
+}
+
 TEST_F(Dedup, AnUnknownInstanceBeginsWhereItsHelloSays) {
   auto late = std::make_shared<store::ClientInfo>(*client(1));
   late->first_frame = 7;
