@@ -32,7 +32,7 @@ bool SqliteStore::waits_for_erasure(Seq seq, std::uint32_t uid, std::string_view
 }
 
 // In the caller's transaction.
-Result<SqliteStore::Erased> SqliteStore::erase_rows(const Erasure& erasure) {
+Result<Erased> SqliteStore::erase_rows(const Erasure& erasure) {
   Erased erased;
   {
     TELEMETRYD_ASSIGN(Statement select,

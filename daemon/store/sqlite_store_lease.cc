@@ -6,7 +6,7 @@
 
 namespace telemetryd::store {
 
-Result<std::optional<SqliteStore::StoredRow>> SqliteStore::load_row(Seq seq) {
+Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
   Rows rows = sql_.load_row.query(seq);
   TELEMETRYD_ASSIGN(const bool found, rows.next());
   if (!found) return std::optional<StoredRow>();
@@ -68,7 +68,7 @@ Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Curso
 }
 
 // Chooses rows by their columns alone; nothing is lent yet.
-Result<std::vector<SqliteStore::Candidate>> SqliteStore::due_rows(const LeaseRequest& request) {
+Result<std::vector<Candidate>> SqliteStore::due_rows(const LeaseRequest& request) {
   std::map<AppId, Cursor*> cursors;
   const Seq from = open_cursors(request, cursors);
   std::vector<Candidate> due;

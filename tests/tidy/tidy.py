@@ -189,7 +189,7 @@ def check_tests_registered(tree):
     for path in tree.having("CMakeLists.txt"):
         if not path.startswith("tests/"):
             continue
-        text = re.sub(r"#.*", "", tree.text(path))
+        text = re.sub(r"#.*", "", tree.text(path)).replace("${CMAKE_CURRENT_SOURCE_DIR}/", "")
         words = re.findall(r"[\w./-]+_test\.(?:cc|c|py)\b", text)
         for variable, names in re.findall(r"foreach\(\s*(\w+)\s+([^)]*)\)", text):
             if "${%s}.cc" % variable in text:

@@ -1,0 +1,80 @@
+// store/row_parts.h: what the verbs of SqliteStore say to each other about rows.
+//
+// Thread:  store thread; values.
+
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "store/books.h"
+#include "store/store.h"
+
+namespace telemetryd::store {
+
+// A stored row as far as its columns tell; `context` and `blob` only where asked for.
+struct StoredRow {
+  Seq seq = 0;
+  std::uint32_t uid = 0;
+  AppId app = 0;
+  event::Class persistence_class{};
+  event::Urgency urgency{};
+  BootMs accepted_boot_ms = 0;
+  UnixMs accepted_unix_ms = 0;
+  std::uint32_t count = 0;
+  std::uint32_t next_index = 0;  // events before it are delivered
+  std::uint64_t bytes = 0;       // of the blob
+  std::string context;
+  std::string blob;
+  bool damaged = false;
+};
+
+struct LeasedPart {
+  Seq seq = 0;
+  std::uint32_t uid = 0;
+  AppId app = 0;
+  std::uint32_t first_index = 0;
+  std::uint32_t count = 0;
+  std::uint32_t row_count = 0;
+  std::uint64_t row_bytes = 0;
+};
+
+struct Candidate {
+  Seq seq = 0;
+  bool alone = false;  // too big for the request: lent in parts
+};
+
+// How far an app's rows have been looked at, so that no question scans the table twice.
+struct Cursor {
+  Seq lease_from = 0;   // every row of the app before it is leased or held
+  Seq oldest_from = 0;  // no row of the app before it
+  std::set<std::uint32_t> held;
+};
+
+// What a commit removes to make room for itself.
+struct Eviction {
+  Moves moves;
+  std::vector<Seq> rows;
+  std::uint64_t bytes = 0;
+  std::map<event::Class, Seq> from;  // no evictable row of the class before it
+};
+
+// An erase that waits for leases to end; in meta too, so that a crash does not forget it.
+struct Erasure {
+  std::int64_t number = 0;
+  std::uint32_t uid = 0;
+  std::string app;
+  Seq up_to = 0;
+};
+
+struct Erased {
+  Moves moves;
+  std::vector<Seq> rows;
+  std::uint64_t events = 0;
+  bool waits = false;  // for a lease
+};
+
+}  // namespace telemetryd::store
