@@ -105,11 +105,7 @@ int run(int argc, char** argv, const StoreFactory& open_store) {
 }  // namespace
 
 std::string version() {
-#if defined(TELEMETRYD_SABOTAGE)
-  return TELEMETRYD_VERSION "-sabotaged";
-#else
   return TELEMETRYD_VERSION;
-#endif
 }
 
 int run_program(int argc, char** argv, const StoreFactory& open_store) {
