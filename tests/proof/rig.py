@@ -428,6 +428,10 @@ def event_number(event):
     raise Broken("an event at the server has lost its number")
 
 
+def one_line(problem):
+    return " ".join(str(problem).split())
+
+
 def finish(name, summary, proof):
     """Runs `proof`, prints the summary line and the RESULT line, returns the exit code."""
     started = time.monotonic()
@@ -435,9 +439,9 @@ def finish(name, summary, proof):
         proof()
         code, words = HELD, "ok"
     except Broken as broken:
-        code, words = BROKEN, f"FAILED {broken}"
+        code, words = BROKEN, f"FAILED {one_line(broken)}"
     except (Untested, OSError, subprocess.SubprocessError) as problem:
-        code, words = UNTESTED, f"FAILED could not be put to the test: {problem}"
+        code, words = UNTESTED, f"FAILED could not be put to the test: {one_line(problem)}"
     figures = " ".join(f"{key}={value}" for key, value in summary.items())
     print(f"{name}: {figures} seconds={time.monotonic() - started:.1f}")
     print(f"RESULT: {words}", flush=True)
