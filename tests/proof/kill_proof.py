@@ -40,6 +40,7 @@ class Plan:
         self.importers = 2 if options.quick else 3
         self.chunk = 1000 if options.quick else 5000
         self.pause_s = 0.5  # mean time between kills
+        self.patience_s = 40 if options.quick else 300  # for clients, once the killing has ended
 
 
 class Importer(threading.Thread):
@@ -180,7 +181,7 @@ class KillProof:
             self.kills += 1
         self.rig.gate.set_mode("dead")
         for importer in self.importers:
-            importer.join(300)
+            importer.join(self.plan.patience_s)
             if importer.is_alive() or importer.problem:
                 raise Broken(importer.problem or f"imports of {importer.app} do not end")
         self.finish_producers()
@@ -191,7 +192,7 @@ class KillProof:
         for producer in self.producers:
             if producer.shared is None:
                 continue
-            last = producer.finish(300)
+            last = producer.finish(self.plan.patience_s)
             producer.shared = None
             if last["acknowledged"] != producer.events or last["accepted"] != producer.events:
                 raise Broken(f"{producer.name} handed in {producer.events} events and was told {last}")
