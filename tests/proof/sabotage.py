@@ -23,7 +23,7 @@ SWITCHES = {
     "SYNCHRONOUS_OFF": ("ack_trace", "power_cut_test", "kill_proof"),
     "LEDGER_OFF_BY_ONE": ("kill_proof", "power_cut_test", "ack_trace"),
     "DROPPED_FRAME": ("kill_proof", "power_cut_test", "ack_trace"),
-    "REUSED_NUMBER": ("kill_proof", "power_cut_test", "ack_trace"),
+    "REUSED_NUMBER": ("power_cut_test", "kill_proof", "ack_trace"),
 }
 
 
