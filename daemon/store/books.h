@@ -35,7 +35,6 @@ class Moves {
            std::string_view reason_name,
            std::int64_t amount);
 
-  void add(const Moves& other);
 
   using Map = std::map<std::tuple<AppId, std::string, std::string>, std::int64_t>;
 

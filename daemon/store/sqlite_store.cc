@@ -172,15 +172,11 @@ Result<void> SqliteStore::usable() const {
 Result<void> SqliteStore::transact_within_quota(const std::function<Result<void>()>& write) {
   TELEMETRYD_TRY(usable());
   TELEMETRYD_TRY(sql_.begin.run());
-  auto written = write_unsettled();
-  if (written) written = write();
-  if (!written) {
+  if (auto written = write(); !written) {
     roll_back();
     return written;
   }
-  TELEMETRYD_TRY(commit_transaction());
-  forget_unsettled();
-  return {};
+  return commit_transaction();
 }
 
 Result<void> SqliteStore::transact(const std::function<Result<void>()>& write) {
@@ -265,8 +261,7 @@ Result<void> SqliteStore::write_witness(bool sync, bool clean) {
                         epoch_random_,
                         next_seq_ - 1,
                         static_cast<std::uint64_t>(books_.accepted_total()),
-                        // Only what the disk has: the witness must never know more.
-                        static_cast<std::uint64_t>(books_.removed_total() - unsettled_.events),
+                        static_cast<std::uint64_t>(books_.removed_total()),
                         clean};
   TELEMETRYD_TRY(witness_file_->write(0, encode_witness(witness)));
   if (sync) TELEMETRYD_TRY(witness_file_->sync());
@@ -287,7 +282,6 @@ Result<void> SqliteStore::write_due_witness() {
 
 Result<void> SqliteStore::idle() {
   TELEMETRYD_TRY(usable());
-  TELEMETRYD_TRY(flush_unsettled());
   TELEMETRYD_TRY(scrub());
   TELEMETRYD_TRY(checkpoint_if_above(checkpoint_threshold() / 2));
   return write_due_witness();
@@ -295,7 +289,6 @@ Result<void> SqliteStore::idle() {
 
 Result<void> SqliteStore::close() {
   TELEMETRYD_TRY(usable());
-  TELEMETRYD_TRY(flush_unsettled());
   if (scrub_due_) TELEMETRYD_TRY(scrub_now());
   TELEMETRYD_TRY(checkpoint());
   TELEMETRYD_TRY(write_witness(true, true));

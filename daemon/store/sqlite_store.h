@@ -67,7 +67,6 @@ class SqliteStore final : public Store {
 
  private:
   static constexpr std::uint64_t kRowOverheadBytes = 128;
-  static constexpr LeaseId kSettled = 0;
 
   SqliteStore(Options options, const Clock& clock, StateLock lock, StateFiles files, Database db);
 
@@ -82,9 +81,9 @@ class SqliteStore final : public Store {
   Result<void> checkpoint();
   Result<void> checkpoint_if_above(std::uint64_t wal_bytes);
   std::uint64_t checkpoint_threshold() const;
-  // Runs `write`, and the settlements that wait, in a transaction. An error of `write` rolls back;
-  // one of COMMIT is final. `write` may run twice: what is not ingest may use the reserve when the
-  // quota is reached, so that delivery, consent and erasure always work.
+  // Runs `write` in a transaction. An error of `write` rolls back; one of COMMIT is final. `write`
+  // may run twice: what is not ingest may use the reserve when the quota is reached, so that
+  // delivery, consent and erasure always work.
   Result<void> transact(const std::function<Result<void>()>& write);
   Result<void> transact_within_quota(const std::function<Result<void>()>& write);
   Result<void> commit_transaction();
@@ -117,10 +116,6 @@ class SqliteStore final : public Store {
 
   // sqlite_store_settle.cc
   Result<void> settle_now(const Settlement& settlement, const std::vector<LeasedPart>& parts);
-  void settle_later(const std::vector<LeasedPart>& parts);
-  Result<void> write_unsettled();
-  void forget_unsettled();
-  Result<void> flush_unsettled();
   Result<void> settle_part(const LeasedPart& part, const Settlement& settlement, Moves& moves);
   Result<std::uint32_t> park(const LeasedPart& part, const Settlement& settlement);
   // The row and how far it was delivered, in the caller's transaction.
@@ -165,15 +160,7 @@ class SqliteStore final : public Store {
 
   LeaseId next_lease_ = 1;
   std::map<LeaseId, std::vector<LeasedPart>> leases_;
-  std::unordered_map<Seq, LeaseId> leased_;  // kSettled: delivered, and about to be deleted
-
-  // Delivered rows whose deletion rides on the next transaction. In the books they are gone
-  // already; a crash before it delivers them again.
-  struct Unsettled {
-    std::vector<Seq> rows;
-    Moves moves;
-    std::int64_t events = 0;
-  } unsettled_;
+  std::unordered_map<Seq, LeaseId> leased_;
 
   std::vector<Erasure> erasures_;
   std::int64_t next_erasure_ = 1;

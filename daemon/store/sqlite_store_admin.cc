@@ -134,8 +134,6 @@ Result<QueueInfo> SqliteStore::queue(const std::string& app) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) return info;
     if (rows.integer(2) != *id) continue;
-    const auto leased = leased_.find(static_cast<Seq>(rows.integer(0)));
-    if (leased != leased_.end() && leased->second == kSettled) continue;
     cursor.oldest_from = static_cast<Seq>(rows.integer(0));
     info.oldest_unix_ms = rows.integer(6);
     return info;
@@ -167,7 +165,6 @@ Result<void> SqliteStore::list_row(StoredRow row,
 
 Result<std::vector<ListedEvent>> SqliteStore::list(const EventQuery& wanted) {
   TELEMETRYD_TRY(usable());
-  TELEMETRYD_TRY(flush_unsettled());
   EventQuery query = wanted;
   query.limit = std::min(query.limit, kListLimitMax);
   std::vector<ListedEvent> events;

@@ -8,7 +8,6 @@ namespace telemetryd::store {
 namespace {
 
 constexpr std::size_t kReasonBytesMax = 512;
-constexpr std::size_t kUnsettledRowsMax = 4096;
 
 }  // namespace
 
@@ -99,14 +98,6 @@ Result<void> SqliteStore::settle(const Settlement& settlement) {
     return fail(ErrorCode::kInvalidArgument, "a rejected event was not in the lease");
   }
   const std::vector<LeasedPart> parts = lease->second;
-  const bool whole = std::ranges::all_of(parts, [](const LeasedPart& part) {
-    return part.first_index + part.count == part.row_count;
-  });
-  if (whole && settlement.rejected.empty() && unsettled_.rows.size() < kUnsettledRowsMax) {
-    end_lease(settlement.lease);
-    settle_later(parts);
-    return finish_erasures();
-  }
   TELEMETRYD_TRY(settle_now(settlement, parts));
   end_lease(settlement.lease);
   return finish_erasures();
@@ -131,40 +122,6 @@ Result<void> SqliteStore::settle_now(const Settlement& settlement,
     }
   }
   return {};
-}
-
-void SqliteStore::settle_later(const std::vector<LeasedPart>& parts) {
-  Moves moves;
-  for (const LeasedPart& part : parts) {
-    moves.add(part.app, account::kQueued, reason::kNone, -std::int64_t{part.count});
-    moves.add(part.app, account::kDelivered, reason::kNone, part.count);
-    moves.add(
-        part.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(part.row_bytes));
-    leased_[part.seq] = kSettled;
-    unsettled_.rows.push_back(part.seq);
-    unsettled_.events += part.count;
-  }
-  books_.apply(moves);
-  unsettled_.moves.add(moves);
-}
-
-// In every transaction.
-Result<void> SqliteStore::write_unsettled() {
-  for (const Seq seq : unsettled_.rows) TELEMETRYD_TRY(delete_row(seq));
-  return books_.write(unsettled_.moves);
-}
-
-void SqliteStore::forget_unsettled() {
-  for (const Seq seq : unsettled_.rows) {
-    leased_.erase(seq);
-    next_indexes_.erase(seq);
-  }
-  unsettled_ = {};
-}
-
-Result<void> SqliteStore::flush_unsettled() {
-  if (unsettled_.rows.empty()) return {};
-  return transact([]() -> Result<void> { return {}; });
 }
 
 void SqliteStore::end_lease(LeaseId id) {

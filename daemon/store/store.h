@@ -221,8 +221,7 @@ class Store {
   // Lends the oldest queued rows of the request's apps, in seq order: as many as fit, at least one
   // event. A lease lasts until settle() or release(), and not beyond this process.
   virtual Result<Lease> lease(const LeaseRequest& request) = 0;
-  // Whole rows without a rejection are counted at once and leave the disk with the next transaction
-  // or idle(): a crash before that delivers them again. Everything else is on disk at return.
+  // The settlement is on disk at return, so that a crash repeats at most the leases that are out.
   virtual Result<void> settle(const Settlement& settlement) = 0;
   virtual void release(LeaseId lease) = 0;
 

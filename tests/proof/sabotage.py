@@ -28,7 +28,7 @@ SWITCHES = {
 
 
 def build(name, folder, jobs):
-    """Only what the proofs run; compiler caches make the five builds cheap."""
+    """Only what the proofs run; in one folder, because a switch concerns few sources."""
     configure = ["cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
                  "-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_C_COMPILER=gcc", "-DTELEMETRYD_TESTS=ON",
                  f"-DTELEMETRYD_SABOTAGE={name}"]
@@ -64,7 +64,7 @@ def run(proof, main_build, folder, seed, timeout_s=400):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/dev", help="folder of the unbroken build")
-    parser.add_argument("--folder", default="build/sabotage", help="the broken builds go below")
+    parser.add_argument("--folder", default="build/sabotage", help="the broken builds go here, one after the other")
     parser.add_argument("--only", choices=SWITCHES, action="append")
     parser.add_argument("--all-proofs", action="store_true", help="go on after the first proof that notices")
     parser.add_argument("--no-control", action="store_true", help="do not run the proofs on the unbroken build")
@@ -80,7 +80,7 @@ def main():
             if code not in (0, None):
                 missed.append(f"unbroken build fails {proof}")
     for name in options.only or SWITCHES:
-        folder = pathlib.Path(options.folder).resolve() / name
+        folder = pathlib.Path(options.folder).resolve()
         build(name, folder, options.jobs)
         caught = []
         for proof in SWITCHES[name]:
