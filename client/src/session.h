@@ -7,7 +7,8 @@
 // A frame is settled when the daemon acknowledged or finally refused it. Frames go out in order of
 // their numbers, at most kFramesInFlightMax ahead of the oldest unsettled one. After a reconnect
 // everything unsettled goes out again; after a retryable refusal everything from that number on,
-// first that frame alone until the daemon takes it.
+// first that frame alone until the daemon takes it. When even the oldest one is out of order, the
+// connection ends and the next HELLO says anew where this client begins.
 //
 // Owns:    the socket.
 // Thread:  sender.
@@ -156,7 +157,8 @@ class Session {
   bool read_input(uint64_t now);
   bool take_frame(uint8_t type, const uint8_t* payload, size_t size, uint64_t now);
   bool take_welcome(const uint8_t* payload, size_t size);
-  void take_refuse(const uint8_t* payload, size_t size, uint64_t now);
+  bool take_refuse(const uint8_t* payload, size_t size, uint64_t now);
+  bool oldest_unsettled(size_t index);
   void take_mode(const uint8_t* payload, size_t size);
   void take_closing(const uint8_t* payload, size_t size);
   void refuse_for_good(size_t index);
@@ -186,6 +188,7 @@ class Session {
   uint64_t socket_inode_ = 0;
   uint64_t retry_at_ = 0;
   uint32_t attempts_ = 0;
+  uint32_t misorders_ = 0;  // connections lost to OUT_OF_ORDER for our oldest, one after another
   uint32_t in_flight_max_ = frame::kFramesInFlightMax;
   size_t sent_ = 0;     // frames of the window that the kernel has whole
   size_t partial_ = 0;  // bytes of frame number sent_ that it has already

@@ -64,8 +64,7 @@ bool Session::take_frame(uint8_t type, const uint8_t* payload, size_t size, uint
     }
     case frame::Type::kRefuse:
       if (size < frame::kRefusePrefixBytes) return false;
-      take_refuse(payload, size, now);
-      return true;
+      return take_refuse(payload, size, now);
     case frame::Type::kMode:
       if (size < frame::kModePrefixBytes) return false;
       take_mode(payload, size);
@@ -80,7 +79,8 @@ bool Session::take_frame(uint8_t type, const uint8_t* payload, size_t size, uint
 bool Session::take_welcome(const uint8_t* payload, size_t size) {
   Welcome welcome;
   if (!read_welcome(payload, size, welcome)) return false;
-  attempts_ = 0;
+  // A daemon that welcomes us and then finds no use for our frames is not asked any faster.
+  attempts_ = misorders_;
   welcomed_ = true;
   if (welcome.mode != Collection::kUnspecified) {
     daemon_mode_.known = true;
@@ -106,10 +106,11 @@ void Session::take_mode(const uint8_t* payload, size_t size) {
             sizeof daemon_mode_.rule);
 }
 
-void Session::take_refuse(const uint8_t* payload, size_t size, uint64_t now) {
+// False ends the connection.
+bool Session::take_refuse(const uint8_t* payload, size_t size, uint64_t now) {
   const frame::Refuse refuse = frame::decode_refuse_prefix(payload);
   const size_t index = window_.index_of(refuse.number);
-  if (index == window_.size()) return;
+  if (index == window_.size()) return true;
   const bool follows = refuse.code == frame::Code::kOutOfOrder;
   if (!follows || !refuse.retryable) {
     copy_text(payload + frame::kRefusePrefixBytes,
@@ -121,11 +122,26 @@ void Session::take_refuse(const uint8_t* payload, size_t size, uint64_t now) {
     refuse_for_good(index);
     if (refuse.number == probe_) probe_ = 0;
     collect();
-    return;
+    return true;
   }
   // Frames behind a refused one are refused as its consequence, and come again with it.
-  if (follows && probe_ != 0 && refuse.number > probe_) return;
+  if (follows && probe_ != 0 && refuse.number > probe_) return true;
+  if (follows && oldest_unsettled(index)) {
+    // The daemon waits for a number that was settled long ago, as one with an older copy of its
+    // database does. Only the next HELLO can tell it where we begin now.
+    if (misorders_ < kAttemptsAtCap) ++misorders_;
+    attempts_ = misorders_;
+    return false;
+  }
   send_again_from(follows ? window_.at(0).number : refuse.number, refuse.retry_after_ms, now);
+  return true;
+}
+
+bool Session::oldest_unsettled(size_t index) {
+  for (size_t i = 0; i < index; ++i) {
+    if (!window_.at(i).refused && window_.at(i).number > settled_number_) return false;
+  }
+  return true;
 }
 
 void Session::take_closing(const uint8_t* payload, size_t size) {
@@ -156,6 +172,7 @@ void Session::send_again_from(uint64_t number, uint32_t retry_after_ms, uint64_t
 void Session::settle(uint64_t number) {
   if (number <= settled_number_) return;
   settled_number_ = number;
+  misorders_ = 0;
   if (probe_ != 0 && number >= probe_) probe_ = 0;
   collect();
 }

@@ -1,6 +1,9 @@
 #include "telemetry_core/frame_stream.h"
 
+#include <algorithm>
 #include <cstring>
+#include <poll.h>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -116,6 +119,71 @@ TEST_F(FrameStreamTest, ReconnectsAndSendsAgain) {
   EXPECT_EQ(stream.wait_all(kLong), TELEMETRY_OK);
   EXPECT_EQ(stream.counters().acknowledged_frames, 100u);
   EXPECT_EQ(daemon.events_stored(), 100u);
+}
+
+// Bounded by the clock that the test hands in: no waiting, the jitter comes from a fixed seed.
+TEST_F(FrameStreamTest, AnOldestFrameOutOfOrderAgainAndAgainBacksOffToSeconds) {
+  test::FakeDaemon daemon(path());
+  daemon.on_events([](auto& peer, const auto& frame) {
+    peer.refuse({.number = frame.prefix.number,
+                 .code = frame::Code::kOutOfOrder,
+                 .retryable = true,
+                 .retry_after_ms = 0},
+                "");
+  });
+  daemon.start();
+  const std::string where = path();
+  std::vector<std::uint8_t> window(1u << 20);
+  Session session;
+  session.reset(hello_, window.data(), window.size(), 1);
+  const std::string bytes = record("event");
+  std::size_t room = 0;
+  std::uint8_t* out = session.window().open(4096, 4096, room);
+  std::memcpy(out + Window::kFrameOverhead, bytes.data(), bytes.size());
+  session.close_frame({.number = 0,
+                       .count = 1,
+                       .persistence_class = 0,
+                       .urgency = 0,
+                       .record_bytes = static_cast<std::uint32_t>(bytes.size()),
+                       .commit_now = false,
+                       .mark = 1});
+  std::uint64_t now = 1;
+  std::uint64_t longest = 0;
+  for (int refused = 0; refused < 12; ++refused) {
+    ASSERT_TRUE(session.connect(where.c_str(), now));
+    for (int turns = 0; session.connected(); ++turns) {
+      ASSERT_LT(turns, 200) << "the connection is kept and the frame sent for ever";
+      session.pump(now);
+      pollfd fd{.fd = session.fd(), .events = POLLIN, .revents = 0};
+      if (session.connected()) ::poll(&fd, 1, 100);
+    }
+    longest = std::max(longest, session.retry_at() - now);
+    now = session.retry_at();
+  }
+  EXPECT_GT(longest, 1'000'000'000u);
+  EXPECT_LE(longest, std::uint64_t{kBackoffMaxMs} * 1'000'000);
+  EXPECT_EQ(daemon.received().size(), 12u);
+}
+
+TEST_F(FrameStreamTest, GoesOnWhenADaemonWithAnOlderDatabaseIsToldTheFirstFrameAnew) {
+  test::FakeDaemon daemon(path());
+  daemon.on_events([&](auto& peer, const auto& frame) {
+    if (peer.connection() > 1 || frame.prefix.number < 3) return daemon.accept(peer, frame);
+    peer.refuse({.number = frame.prefix.number,
+                 .code = frame::Code::kOutOfOrder,
+                 .retryable = true,
+                 .retry_after_ms = 1},
+                "");
+  });
+  daemon.start();
+  const std::string where = path();
+  FrameStream stream;
+  ASSERT_EQ(stream.connect(where.c_str(), hello_, kLong), TELEMETRY_OK);
+  for (std::uint64_t i = 1; i <= 5; ++i) ASSERT_EQ(send(stream, i), TELEMETRY_OK);
+  EXPECT_EQ(stream.wait_all(kLong), TELEMETRY_OK);
+  EXPECT_EQ(stream.counters().acknowledged_frames, 5u);
+  ASSERT_EQ(daemon.hellos().size(), 2u);
+  EXPECT_EQ(daemon.hellos()[1].first_frame(), 3u);
 }
 
 TEST_F(FrameStreamTest, AnAcknowledgementOfWhatWasNeverSentSettlesNothing) {

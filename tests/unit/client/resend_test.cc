@@ -11,6 +11,8 @@
 namespace telemetryd::client {
 namespace {
 
+namespace v1 = ::telemetry::v1;
+
 class ResendTest : public ClientTest {
  protected:
   // `count` frames of one event each: classes alternate, so no two events share a frame.
@@ -136,6 +138,115 @@ TEST_F(ResendTest, ARefusalInTheMiddleOfTheWindowLosesAndDoublesNothing) {
   EXPECT_EQ(refusals, 3);
   expect_each_once_in_order(daemon, 40);
   for (const auto& [number, times] : accepted) EXPECT_EQ(times, 1) << number;
+}
+
+// Numbers as the real daemon keeps them: what it knows, or what the HELLO says comes first.
+class NumberKeeper {
+ public:
+  void hello(const v1::ClientHello& hello) {
+    high_water_ = std::max(high_water_, hello.first_frame() - 1);
+  }
+
+  // True when this number is next or known already.
+  bool takes(std::uint64_t number) {
+    if (number > high_water_ + 1) return false;
+    high_water_ = std::max(high_water_, number);
+    return true;
+  }
+
+  void restore(std::uint64_t high_water) { high_water_ = high_water; }
+
+  std::uint64_t high_water() const { return high_water_; }
+
+ private:
+  std::uint64_t high_water_ = 0;
+};
+
+void refuse_out_of_order(test::FakeDaemon::Peer& peer, std::uint64_t number) {
+  peer.refuse(
+      {.number = number, .code = frame::Code::kOutOfOrder, .retryable = true, .retry_after_ms = 1},
+      "an earlier frame is missing");
+}
+
+// Frame 6 was refused for good while 5 and 7 waited, then the daemon came back with a copy of its
+// database from before that: it waits for a 6 that never comes.
+TEST_F(ResendTest, ADaemonWithAnOlderDatabaseIsNotAskedTheSameForEver) {
+  for (const std::uint64_t restored : {0u, 2u, 4u}) {
+    SCOPED_TRACE(restored);
+    test::FakeDaemon daemon(socket_path());
+    NumberKeeper keeper;
+    daemon.on_hello([&](auto& peer) {
+      if (peer.connection() == 2) keeper.restore(restored);
+      keeper.hello(peer.hello());
+      peer.welcome(keeper.high_water());
+    });
+    bool refused = false;
+    daemon.on_events([&](auto& peer, const auto& frame) {
+      const std::uint64_t number = frame.prefix.number;
+      if (peer.connection() == 1 && number >= 5) {
+        if (number == 6) {
+          peer.refuse({.number = 6, .code = frame::Code::kInvalidEvent, .retryable = false}, "no");
+          refused = true;
+        }
+        if (refused && number == 20) peer.hang_up();
+        return;
+      }
+      if (!keeper.takes(number)) return refuse_out_of_order(peer, number);
+      daemon.accept(peer, frame);
+    });
+    daemon.start();
+    telemetry_client_t* client = open();
+    track_frames(client, 20);
+    const telemetry_stats_t last = close(client);
+    EXPECT_EQ(last.acknowledged, 19u);
+    EXPECT_EQ(last.refused, 1u);
+    EXPECT_EQ(last.reconnects, 2u);
+    const auto hellos = daemon.hellos();
+    ASSERT_EQ(hellos.size(), 3u);
+    EXPECT_EQ(hellos[1].first_frame(), 5u);
+    EXPECT_EQ(hellos[2].first_frame(), 7u) << "what will never come is no longer waited for";
+  }
+}
+
+TEST_F(ResendTest, AnOldestFrameOutOfOrderIsSentOncePerConnection) {
+  test::FakeDaemon daemon(socket_path());
+  daemon.on_events([&](auto& peer, const auto& frame) {
+    if (peer.connection() >= 4) return daemon.accept(peer, frame);
+    refuse_out_of_order(peer, frame.prefix.number);
+  });
+  daemon.start();
+  telemetry_client_t* client = open();
+  track_frames(client, 5);
+  EXPECT_EQ(close(client).acknowledged, 5u);
+  std::set<std::pair<int, std::uint64_t>> seen;
+  for (const auto& frame : daemon.received()) {
+    EXPECT_TRUE(seen.emplace(frame.connection, frame.prefix.number).second)
+        << "frame " << frame.prefix.number << " again on connection " << frame.connection;
+  }
+  expect_each_once_in_order(daemon, 5);
+}
+
+TEST_F(ResendTest, ADaemonThatForgotEverythingGetsWhatIsUnsettledAndNothingElse) {
+  test::FakeDaemon daemon(socket_path());
+  NumberKeeper keeper;
+  daemon.on_hello([&](auto& peer) {
+    if (peer.connection() == 2) keeper.restore(0);
+    keeper.hello(peer.hello());
+    peer.welcome(keeper.high_water());
+  });
+  daemon.on_events([&](auto& peer, const auto& frame) {
+    if (peer.connection() == 1 && frame.prefix.number > 10) return peer.hang_up();
+    if (!keeper.takes(frame.prefix.number)) return refuse_out_of_order(peer, frame.prefix.number);
+    daemon.accept(peer, frame);
+  });
+  daemon.start();
+  telemetry_client_t* client = open();
+  track_frames(client, 30);
+  const telemetry_stats_t last = close(client);
+  EXPECT_EQ(last.acknowledged, 30u);
+  EXPECT_EQ(last.reconnects, 1u);
+  ASSERT_EQ(daemon.hellos().size(), 2u);
+  expect_each_once_in_order(daemon, 30);
 }
 
 TEST_F(ResendTest, AtMostSixtyFourFramesWaitForTheirAnswer) {
