@@ -131,15 +131,11 @@ std::unexpected<Error> broken(std::uint32_t index, const char* rule) {
   return fail(ErrorCode::kInvalidArgument, "event " + std::to_string(index) + ": " + rule);
 }
 
-// The next event's bytes. A batch is events and nothing else: rows of the store are concatenations
-// of batches cut anywhere between events, so there is no place for a field that speaks of the
-// whole.
-bool next_event(Cursor& cursor, std::string_view& event) {
-  std::uint32_t tag = 0;
-  return cursor.tag(tag) && tag == tag::kBatchEvents && cursor.bytes(event);
-}
-
 }  // namespace
+
+bool next_event(Cursor& cursor, std::string_view& event) {
+  return cursor.byte(tag::kBatchEvents) && cursor.bytes(event);
+}
 
 std::uint64_t id_ms(std::string_view id) {
   std::uint64_t ms = 0;

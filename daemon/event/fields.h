@@ -12,7 +12,8 @@
 namespace telemetryd::event {
 
 namespace tag {
-constexpr std::uint32_t kBatchEvents = tag_of(1, kBytes);
+// In one byte: rows of the store are cut at it.
+constexpr std::uint8_t kBatchEvents = tag_of(1, kBytes);
 
 constexpr std::uint32_t kId = tag_of(1, kBytes);
 constexpr std::uint32_t kKind = tag_of(2, kVarint);
@@ -44,6 +45,12 @@ constexpr std::uint32_t kAttributeFieldMax = 6;
 constexpr std::uint32_t kErrorFieldMax = 5;
 constexpr std::uint32_t kContextFieldMax = 6;
 }  // namespace tag
+
+// The next event's bytes, without tag and length. A batch is events and nothing else: rows of the
+// store are concatenations of batches cut anywhere between events, so there is no place for a field
+// that speaks of the whole. Whoever looks for the borders of events uses this, or what one reader
+// accepts another cannot read.
+bool next_event(Cursor& cursor, std::string_view& event);
 
 // What the check of an event saw on its way; of a repeated field the last one counts.
 struct EventFacts {

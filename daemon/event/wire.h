@@ -50,6 +50,13 @@ class Cursor {
     return value >= 8;
   }
 
+  // A tag in its only encoding. tag() takes padded ones too, as protobuf demands of a reader.
+  bool byte(std::uint8_t wanted) {
+    if (at_ == end_ || *at_ != wanted) return false;
+    ++at_;
+    return true;
+  }
+
   bool fixed64(std::uint64_t& value) {
     if (end_ - at_ < 8) return false;
     value = 0;

@@ -1,7 +1,8 @@
 // store/row_bytes.h: the borders of events inside a row's blob, and the row's checksum.
 //
 // A blob is a concatenation of length-delimited fields with tag 0x0A; the store cuts rows at those
-// borders when it lends or parks a part, and looks no deeper.
+// borders when it lends or parks a part, and looks no deeper. The borders are those that
+// event::validate() saw, by the same reader: a row that was accepted can be taken apart.
 //
 // Thread:  any; no state.
 // Fails:   nothing comes back when the framing is broken or the range is outside.

@@ -188,6 +188,39 @@ INSTANTIATE_TEST_SUITE_P(Each,
                          testing::ValuesIn(kBrokenBytes),
                          [](const auto& each) { return std::string(each.param.name); });
 
+struct BrokenFraming {
+  const char* name;
+  std::string prefix;  // in the place of an event's tag
+};
+
+void PrintTo(const BrokenFraming& framing, std::ostream* out) {
+  *out << framing.name;
+}
+
+class BrokenFramings : public testing::TestWithParam<BrokenFraming> {};
+
+// Rows of the store are cut at the byte 0x0A, so another spelling of the same tag would be stored
+// and never found again.
+TEST_P(BrokenFramings, AreRefused) {
+  const std::string good = batch_of({sample_event()});
+  const auto summary = check(good + GetParam().prefix + good.substr(1));
+  ASSERT_FALSE(summary);
+  EXPECT_EQ(summary.error().message(), "event 1: the batch is malformed here");
+  EXPECT_FALSE(slice(good + GetParam().prefix + good.substr(1), 1, 1));
+}
+
+const BrokenFraming kBrokenFramings[] = {
+    {"tag_of_two_bytes", "\x8a\x00"s},
+    {"tag_of_five_bytes", "\x8a\x80\x80\x80\x00"s},
+    {"another_field", "\x12"s},
+    {"no_tag", ""s},
+};
+
+INSTANTIATE_TEST_SUITE_P(Each,
+                         BrokenFramings,
+                         testing::ValuesIn(kBrokenFramings),
+                         [](const auto& each) { return std::string(each.param.name); });
+
 TEST(Validate, RefusesABatchThatHoldsAnythingButEvents) {
   EXPECT_EQ(check("").error().message(), "the batch has no events");
   EXPECT_FALSE(check(batch_of({sample_event()}) + "\x12\x01x"));
