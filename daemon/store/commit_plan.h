@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct PlannedRow {
 };
 
 struct PlannedClient {
+  std::optional<std::uint64_t> known;  // high water on disk
+  std::uint64_t first_frame = 0;       // where HELLO made it go on; 0: it did not
   std::uint64_t high_water = 0;
   bool moved = false;
   // Index of the row that still takes frames; none: -1.

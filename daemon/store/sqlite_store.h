@@ -99,6 +99,7 @@ class SqliteStore final : public Store {
   Result<void> write_plan(const CommitPlan& plan, Seq first_seq);
   Result<void> write_row(const PlannedRow& row, Seq seq);
   void apply_plan(const CommitPlan& plan);
+  void log_gap(const ClientKey& key, const PlannedClient& client);
   void tell_observer(const CommitPlan& plan);
 
   // sqlite_store_evict.cc
@@ -157,6 +158,8 @@ class SqliteStore final : public Store {
   std::map<event::Class, Seq> evict_from_;
   std::uint64_t evicted_rows_ = 0;  // since the log last spoke of it
   std::optional<BootMs> eviction_logged_boot_ms_;
+  std::uint64_t gaps_ = 0;  // clients ahead of the store since the log last spoke of them
+  std::optional<BootMs> gap_logged_boot_ms_;
 
   LeaseId next_lease_ = 1;
   std::map<LeaseId, std::vector<LeasedPart>> leases_;

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/log.h"
 #include "store/row_bytes.h"
 #include "store/sabotage.h"
 #include "store/sqlite_store.h"
@@ -10,6 +11,7 @@ namespace {
 constexpr std::uint32_t kFullRetryAfterMs = 1000;
 constexpr std::uint64_t kEvictBytesMin = 64u << 10;
 constexpr int kEvictAttemptsMax = 12;
+constexpr BootMs kGapLogIntervalMs = 10'000;
 
 Answer refused(Refusal refusal) {
   return {Answer::Kind::kRefused, std::move(refusal)};
@@ -111,8 +113,15 @@ Result<CommitPlan> SqliteStore::plan_group(std::span<const Append> group) {
       client = &it->second;
       if (added) {
         TELEMETRYD_ASSIGN(const auto known, look_up_high_water(last->key));
-        const std::uint64_t first = std::max<std::uint64_t>(last->first_frame, 1);
-        client->high_water = known.value_or(first - 1);
+        client->known = known;
+        client->high_water = known.value_or(0);
+      }
+      // What the client says is settled it will never send again. A store that is older than that,
+      // because it was restored or lost its log, has to go on from there.
+      const std::uint64_t first = std::max<std::uint64_t>(last->first_frame, 1);
+      if (client->high_water < first - 1) {
+        client->high_water = first - 1;
+        client->first_frame = first;
       }
     }
     plan.answers.push_back(plan_frame(frame, *client, plan));
@@ -178,8 +187,23 @@ void SqliteStore::apply_plan(const CommitPlan& plan) {
   books_.apply(plan.moves);
   next_seq_ += plan.rows.size();
   for (const auto& [key, client] : plan.clients) {
-    if (client.moved) clients_.put(key, client.high_water);
+    if (!client.moved) continue;
+    clients_.put(key, client.high_water);
+    if (client.known && client.first_frame != 0) log_gap(key, client);
   }
+}
+
+// The high water has moved past the gap, so each is spoken of once; the pause between two lines is
+// for a client that makes gaps up.
+void SqliteStore::log_gap(const ClientKey& key, const PlannedClient& client) {
+  ++gaps_;
+  if (gap_logged_boot_ms_ && clock_.boot_ms() - *gap_logged_boot_ms_ < kGapLogIntervalMs) return;
+  gap_logged_boot_ms_ = clock_.boot_ms();
+  log::warn("client_ahead_of_store",
+            {{"uid", key.uid},
+             {"high_water", *client.known},
+             {"first_frame", client.first_frame},
+             {"clients", std::exchange(gaps_, 0)}});
 }
 
 void SqliteStore::tell_observer(const CommitPlan& plan) {

@@ -45,6 +45,31 @@ TEST_F(Dedup, AnUnknownInstanceBeginsWhereItsHelloSays) {
   EXPECT_EQ(store_->high_water(late->key).value(), 7u);
 }
 
+TEST_F(Dedup, AClientAheadOfARestoredStoreGoesOnWhereItsHelloSays) {
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"}), frame(app, 2, {"b"})});
+  auto ahead = std::make_shared<store::ClientInfo>(*app);
+  ahead->first_frame = 10;
+  EXPECT_EQ(kinds(commit({frame(ahead, 9, {"settled"}), frame(ahead, 10, {"c"})})),
+            (std::vector{kDuplicate, kStored}));
+  EXPECT_EQ(store_->high_water(app->key).value(), 10u);
+}
+
+TEST_F(Dedup, AHelloAheadCountsBesideAnOlderConnectionInTheSameGroup) {
+  const auto app = client(1);
+  auto ahead = std::make_shared<store::ClientInfo>(*app);
+  ahead->first_frame = 10;
+  EXPECT_EQ(kinds(commit({frame(app, 1, {"a"}), frame(ahead, 10, {"b"})})),
+            (std::vector{kStored, kStored}));
+}
+
+TEST_F(Dedup, AHelloBehindDoesNotTurnTheHighWaterBack) {
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"}), frame(app, 2, {"b"})});
+  EXPECT_EQ(kinds(commit({frame(std::make_shared<store::ClientInfo>(*app), 2, {"b"})})),
+            (std::vector{kDuplicate}));
+}
+
 TEST_F(Dedup, AGapIsRefusedUntilItIsFilled) {
   const auto app = client(1);
   const auto answers = commit({frame(app, 1, {"a"}), frame(app, 3, {"c"})});
