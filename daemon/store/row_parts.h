@@ -54,6 +54,13 @@ struct Cursor {
   std::set<std::uint32_t> held;
 };
 
+// What a lease may take, and how far the search got.
+struct DueRows {
+  std::vector<Candidate> rows;
+  std::map<AppId, Cursor*> cursors;  // of the request's apps
+  Seq reached = 0;                   // every due row before it is in `rows`
+};
+
 // What a commit removes to make room for itself.
 struct Eviction {
   Moves moves;

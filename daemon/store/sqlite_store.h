@@ -111,9 +111,9 @@ class SqliteStore final : public Store {
   // sqlite_store_lease.cc
   Result<std::optional<StoredRow>> load_row(Seq seq);
   Result<void> remove_damaged(const StoredRow& row);
-  Result<std::vector<Candidate>> due_rows(const LeaseRequest& request);
+  Result<DueRows> due_rows(const LeaseRequest& request);
   Seq open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors);
-  std::optional<LeasedRow> lend(StoredRow row, const LeaseRequest& request, bool alone);
+  std::optional<LeasedRow> lend(StoredRow& row, const LeaseRequest& request, bool alone);
 
   // sqlite_store_settle.cc
   Result<void> settle_now(const Settlement& settlement, const std::vector<LeasedPart>& parts);

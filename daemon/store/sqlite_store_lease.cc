@@ -68,13 +68,13 @@ Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Curso
 }
 
 // Chooses rows by their columns alone; nothing is lent yet.
-Result<std::vector<Candidate>> SqliteStore::due_rows(const LeaseRequest& request) {
-  std::map<AppId, Cursor*> cursors;
+Result<DueRows> SqliteStore::due_rows(const LeaseRequest& request) {
+  DueRows due;
+  auto& cursors = due.cursors;
   const Seq from = open_cursors(request, cursors);
-  std::vector<Candidate> due;
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
-  Seq reached = next_seq_;
+  due.reached = next_seq_;
   Rows rows = sql_.scan_rows.query(from);
   for (;;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
@@ -93,26 +93,26 @@ Result<std::vector<Candidate>> SqliteStore::due_rows(const LeaseRequest& request
     const auto row_bytes = static_cast<std::uint64_t>(rows.integer(4));
     const bool fits =
         events + row_events <= request.events_max && bytes + row_bytes <= request.bytes_max;
-    if (!fits && !due.empty()) {
-      reached = seq;
+    if (!fits && !due.rows.empty()) {
+      due.reached = seq;
       break;
     }
-    due.push_back({seq, !fits});
+    due.rows.push_back({seq, !fits});
     events += row_events;
     bytes += row_bytes;
     if (!fits) {
-      reached = seq + 1;
+      due.reached = seq + 1;
       break;
     }
-  }
-  for (const auto& [app, cursor] : cursors) {
-    cursor->lease_from = std::max(cursor->lease_from, reached);
   }
   return due;
 }
 
-// What of the row goes out; nothing when its bytes contradict its columns.
-std::optional<LeasedRow> SqliteStore::lend(StoredRow row, const LeaseRequest& request, bool alone) {
+// What of the row goes out; nothing when its bytes contradict its columns. Takes the row's context
+// and blob, and leaves the columns.
+std::optional<LeasedRow> SqliteStore::lend(StoredRow& row,
+                                           const LeaseRequest& request,
+                                           bool alone) {
   if (row.damaged || row.next_index >= row.count) return std::nullopt;
   LeasedRow lent;
   lent.meta = {row.seq,
@@ -154,30 +154,28 @@ std::optional<LeasedRow> SqliteStore::lend(StoredRow row, const LeaseRequest& re
 Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
   TELEMETRYD_TRY(usable());
   for (;;) {
-    TELEMETRYD_ASSIGN(const std::vector<Candidate> due, due_rows(request));
+    TELEMETRYD_ASSIGN(const DueRows due, due_rows(request));
     Lease lease;
-    if (due.empty()) return lease;
     std::vector<LeasedPart> parts;
-    for (const Candidate& candidate : due) {
+    for (const Candidate& candidate : due.rows) {
       TELEMETRYD_ASSIGN(auto row, load_row(candidate.seq));
       if (!row) continue;
-      StoredRow columns = *row;
-      auto lent = lend(std::move(*row), request, candidate.alone);
+      auto lent = lend(*row, request, candidate.alone);
       if (!lent) {
-        TELEMETRYD_TRY(remove_damaged(columns));
+        TELEMETRYD_TRY(remove_damaged(*row));
         continue;
       }
-      parts.push_back({columns.seq,
-                       columns.uid,
-                       columns.app,
-                       lent->first_index,
-                       lent->count,
-                       columns.count,
-                       columns.bytes});
+      parts.push_back(
+          {row->seq, row->uid, row->app, lent->first_index, lent->count, row->count, row->bytes});
       lease.events += lent->count;
       lease.bytes += lent->events.size();
       lease.rows.push_back(std::move(*lent));
     }
+    // Not before: an error above leaves every row where the next request finds it.
+    for (const auto& [app, cursor] : due.cursors) {
+      cursor->lease_from = std::max(cursor->lease_from, due.reached);
+    }
+    if (due.rows.empty()) return lease;
     if (parts.empty()) continue;
     lease.id = next_lease_++;
     for (const LeasedPart& part : parts) leased_[part.seq] = lease.id;

@@ -30,8 +30,36 @@ class Damage : public StoreTest {
     store_.reset();
   }
 
+  // From here on deleting from `table` fails while refuse_deletes(true) holds.
+  void arm(const std::string& table) {
+    stop();
+    sql(("CREATE TRIGGER refuse BEFORE DELETE ON " + table +
+         " WHEN (SELECT value FROM identity WHERE key = 'refuse') = 'yes' "
+         "BEGIN SELECT RAISE(ABORT, 'the disk refuses'); END")
+            .c_str());
+    open(small_store(dir_.path()));
+  }
+
+  void refuse_deletes(bool refuse) {
+    ASSERT_TRUE(store_->set_identity("refuse", refuse ? "yes" : "no"));
+  }
+
   std::shared_ptr<const store::ClientInfo> app_ = client(1);
 };
+
+TEST_F(Damage, ALeaseThatFailsHidesNoRow) {
+  commit({frame(app_, 1, {"a"})});
+  commit({frame(app_, 2, {"b", "c"})});
+  commit({frame(app_, 3, {"d"})});
+  arm("events");
+  stop();
+  sql("UPDATE events SET crc = crc + 1 WHERE count = 2");
+  open(small_store(dir_.path()));
+  refuse_deletes(true);
+  ASSERT_FALSE(store_->lease(lease_of({"shop"})));
+  refuse_deletes(false);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a", "d"}));
+}
 
 TEST_F(Damage, AWrongRowIsCountedLostAndTheOthersGoOn) {
   commit({frame(app_, 1, {"a"})});
