@@ -99,8 +99,8 @@ Result<void> SqliteStore::settle(const Settlement& settlement) {
   }
   const std::vector<LeasedPart> parts = lease->second;
   TELEMETRYD_TRY(settle_now(settlement, parts));
-  end_lease(settlement.lease);
-  return finish_erasures();
+  release(settlement.lease);
+  return {};
 }
 
 Result<void> SqliteStore::settle_now(const Settlement& settlement,

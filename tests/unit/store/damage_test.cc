@@ -61,6 +61,21 @@ TEST_F(Damage, ALeaseThatFailsHidesNoRow) {
   EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a", "d"}));
 }
 
+TEST_F(Damage, ASettlementOnDiskIsNoErrorWhenAWaitingErasureFails) {
+  commit({frame(app_, 1, {"a", "b"})});
+  arm("meta");
+  const auto lent = lease(lease_of({"shop"}, 1));
+  ASSERT_TRUE(store_->erase(1000, "shop"));
+  refuse_deletes(true);
+  const auto settled = store_->settle({lent.id, "upstream", {}});
+  EXPECT_TRUE(settled) << settled.error().message();
+  EXPECT_EQ(account("delivered"), 1);
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+  refuse_deletes(false);
+  crash_and_reopen();
+  EXPECT_EQ(account("erased", "withdrawn"), 1);
+}
+
 TEST_F(Damage, AWrongRowIsCountedLostAndTheOthersGoOn) {
   commit({frame(app_, 1, {"a"})});
   commit({frame(app_, 2, {"b", "c"})});
