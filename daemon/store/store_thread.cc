@@ -154,6 +154,8 @@ Result<void> StoreThread::Impl::post(std::function<void(Store&)> work) {
     const MutexLock lock(mutex_);
     if (end_ != End::kNo) return fail(ErrorCode::kCancelled, "the store is stopping");
     if (waiting_.posts.size() >= options_.posts_max) {
+      // What fills the queue has woken the thread already; its next turn tells.
+      refused_room_ = true;
       return fail(ErrorCode::kResourceExhausted, "too much work waits for the store");
     }
     waiting_.posts.push_back(std::move(work));

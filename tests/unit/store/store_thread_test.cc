@@ -211,6 +211,19 @@ TEST_F(ScriptedThreadTest, PostsAreBounded) {
   release.set_value();
 }
 
+TEST_F(ScriptedThreadTest, ARefusedPostHearsWhenThereIsRoom) {
+  start({.posts_max = 1});
+  auto release = hold();
+  std::promise<void> ran;
+  ASSERT_TRUE(thread_->post([&](store::Store&) { ran.set_value(); }));
+  ASSERT_FALSE(thread_->post([](store::Store&) {}));
+  release.set_value();
+  ran.get_future().wait();
+  EXPECT_EQ(rooms_, 1);
+  on_thread([] {});
+  EXPECT_EQ(rooms_, 1);
+}
+
 // Waits for an ACK without a post, which would end the delay itself.
 class AckWaiter final : public store::AckSink {
  public:
