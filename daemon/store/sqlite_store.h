@@ -127,6 +127,9 @@ class SqliteStore final : public Store {
   Result<void> load_erasures();
   Result<Erased> erase_rows(const Erasure& erasure);
   Result<void> erase_dead(const Erasure& erasure, Erased& erased);
+  Erasure new_erasure(std::uint32_t uid, const std::string& app);
+  Result<void> note_erasure(const Erasure& erasure);
+  void erase_withdrawn(const Erasure& erasure);
   Result<std::uint64_t> run_erasure(const Erasure& erasure);
   Result<void> finish_erasures();
   bool waits_for_erasure(Seq seq, std::uint32_t uid, std::string_view app) const;
@@ -167,6 +170,8 @@ class SqliteStore final : public Store {
 
   std::vector<Erasure> erasures_;
   std::int64_t next_erasure_ = 1;
+  // Events that set_consent() erased and no erase() has reported yet.
+  std::map<std::pair<std::uint32_t, std::string>, std::uint64_t> withdrawn_;
   bool scrub_due_ = false;
   std::optional<BootMs> scrubbed_boot_ms_;
 

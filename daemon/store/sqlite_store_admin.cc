@@ -237,8 +237,15 @@ Result<void> SqliteStore::set_consent(const ConsentRecord& record) {
   TELEMETRYD_ASSIGN(Statement put,
                     db_.prepare("INSERT OR REPLACE INTO consent(uid, app, state, decided_unix_ms) "
                                 "VALUES(?,?,?,?)"));
-  return transact(
-      [&] { return put.run(record.uid, app, consent_word(record.state), record.decided_unix_ms); });
+  std::optional<Erasure> erasure;
+  if (record.state == Consent::kDisabled) erasure = new_erasure(record.uid, record.app);
+  const auto written = transact([&]() -> Result<void> {
+    TELEMETRYD_TRY(put.run(record.uid, app, consent_word(record.state), record.decided_unix_ms));
+    return erasure ? note_erasure(*erasure) : Result<void>();
+  });
+  TELEMETRYD_TRY(written);
+  if (erasure) erase_withdrawn(*erasure);
+  return {};
 }
 
 Result<std::optional<std::string>> SqliteStore::identity(const std::string& key) {

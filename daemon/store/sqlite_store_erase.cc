@@ -88,21 +88,36 @@ Result<void> SqliteStore::erase_dead(const Erasure& erasure, Erased& erased) {
   return {};
 }
 
+// One that waits already takes the later request in: there is one per user and app, however often
+// somebody asks.
+Erasure SqliteStore::new_erasure(std::uint32_t uid, const std::string& app) {
+  for (const Erasure& waiting : erasures_) {
+    if (waiting.uid == uid && waiting.app == app) {
+      return {waiting.number, uid, app, next_seq_ - 1};
+    }
+  }
+  return {next_erasure_++, uid, app, next_seq_ - 1};
+}
+
+// In the caller's transaction.
+Result<void> SqliteStore::note_erasure(const Erasure& erasure) {
+  TELEMETRYD_ASSIGN(Statement note, db_.prepare("INSERT OR REPLACE INTO meta VALUES(?, ?)"));
+  const std::string key = meta_key(erasure.number);
+  const std::string value =
+      std::to_string(erasure.uid) + " " + std::to_string(erasure.up_to) + " " + erasure.app;
+  return note.run(std::string_view(key), std::string_view(value));
+}
+
 Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
   // FAST leaves the bytes of pages that become free; somebody who asks for erasure means the bytes.
   TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=ON"));
   Erased erased;
   const auto done = transact([&]() -> Result<void> {
     TELEMETRYD_ASSIGN(erased, erase_rows(erasure));
+    if (erased.waits) return note_erasure(erasure);
     const std::string key = meta_key(erasure.number);
-    if (!erased.waits) {
-      TELEMETRYD_ASSIGN(Statement forget, db_.prepare("DELETE FROM meta WHERE key=?"));
-      return forget.run(std::string_view(key));
-    }
-    TELEMETRYD_ASSIGN(Statement note, db_.prepare("INSERT OR REPLACE INTO meta VALUES(?, ?)"));
-    const std::string value =
-        std::to_string(erasure.uid) + " " + std::to_string(erasure.up_to) + " " + erasure.app;
-    return note.run(std::string_view(key), std::string_view(value));
+    TELEMETRYD_ASSIGN(Statement forget, db_.prepare("DELETE FROM meta WHERE key=?"));
+    return forget.run(std::string_view(key));
   });
   TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=FAST"));
   TELEMETRYD_TRY(done);
@@ -116,7 +131,21 @@ Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
 
 Result<std::uint64_t> SqliteStore::erase(std::uint32_t uid, const std::string& app) {
   TELEMETRYD_TRY(usable());
-  return run_erasure({next_erasure_++, uid, app, next_seq_ - 1});
+  TELEMETRYD_ASSIGN(const std::uint64_t events, run_erasure(new_erasure(uid, app)));
+  const auto withdrawn = withdrawn_.extract({uid, app});
+  return events + (withdrawn ? withdrawn.mapped() : 0);
+}
+
+// The consent is on disk with the erasure's note, so this cannot fail any more, only be late.
+void SqliteStore::erase_withdrawn(const Erasure& erasure) {
+  std::erase_if(erasures_, [&](const Erasure& other) { return other.number == erasure.number; });
+  erasures_.push_back(erasure);
+  const auto events = run_erasure(erasure);
+  if (events) {
+    withdrawn_[{erasure.uid, erasure.app}] += *events;
+  } else {
+    log::warn("erasure_delayed", {{"cause", events.error().message()}});
+  }
 }
 
 Result<void> SqliteStore::load_erasures() {

@@ -239,9 +239,11 @@ class Store {
                                               const std::string& state) = 0;
 
   virtual Result<std::vector<ConsentRecord>> consents() = 0;
+  // kDisabled also erases as erase() does, and a crash in between loses neither: call erase() for
+  // frames that were on their way.
   virtual Result<void> set_consent(const ConsentRecord& record) = 0;
   // Erases a user's queued events of `app` ("": all apps). Leased rows go when their lease ends.
-  // Returns events.
+  // Returns events, with those that set_consent() erased since the last call.
   virtual Result<std::uint64_t> erase(std::uint32_t uid, const std::string& app) = 0;
 
   virtual Result<std::optional<std::string>> identity(const std::string& key) = 0;

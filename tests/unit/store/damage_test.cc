@@ -76,6 +76,18 @@ TEST_F(Damage, ASettlementOnDiskIsNoErrorWhenAWaitingErasureFails) {
   EXPECT_EQ(account("erased", "withdrawn"), 1);
 }
 
+TEST_F(Damage, AKillBetweenWithdrawalAndErasureLosesNoErasure) {
+  commit({frame(app_, 1, {"a"})});
+  arm("events");
+  refuse_deletes(true);
+  ASSERT_TRUE(store_->set_consent({1000, "shop", store::Consent::kDisabled, 5}));
+  EXPECT_EQ(account("queued"), 1);
+  EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
+  refuse_deletes(false);
+  crash_and_reopen();
+  EXPECT_EQ(account("erased", "withdrawn"), 1);
+}
+
 TEST_F(Damage, AWrongRowIsCountedLostAndTheOthersGoOn) {
   commit({frame(app_, 1, {"a"})});
   commit({frame(app_, 2, {"b", "c"})});

@@ -93,6 +93,49 @@ TEST_F(Erasing, DeadLettersOfTheUserGoToo) {
   EXPECT_EQ(account("erased", "withdrawn"), 1);
 }
 
+TEST_F(Erasing, WithdrawingConsentErasesWhatIsQueued) {
+  commit({frame(mine_, 1, {"a", "b"}), frame(my_mail_, 1, {"c"}), frame(yours_, 1, {"d"})});
+  ASSERT_TRUE(store_->set_consent({1000, "shop", store::Consent::kDisabled, 5}));
+  EXPECT_EQ(account("erased", "withdrawn"), 2);
+  commit({frame(mine_, 2, {"on its way"})});
+  EXPECT_EQ(store_->erase(1000, "shop").value(), 3u) << "with what the withdrawal erased";
+  EXPECT_EQ(store_->erase(1000, "shop").value(), 0u);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop", "mail"}))), (Bodies{"c", "d"}));
+}
+
+TEST_F(Erasing, AWithdrawalWaitsForTheLeaseAndSurvivesACrash) {
+  commit({frame(mine_, 1, {"a"})});
+  lease(lease_of({"shop"}));
+  ASSERT_TRUE(store_->set_consent({1000, "", store::Consent::kDisabled, 5}));
+  EXPECT_EQ(account("queued"), 1);
+  crash_and_reopen();
+  EXPECT_EQ(account("erased", "withdrawn"), 1);
+  EXPECT_EQ(store_->consents()->size(), 1u);
+}
+
+TEST_F(Erasing, AskingOftenKeepsOneNotePerUserAndApp) {
+  commit({frame(mine_, 1, {"a"})});
+  const auto lent = lease(lease_of({"shop"}));
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(store_->set_consent({1000, "shop", store::Consent::kDisabled, 5}));
+    commit({frame(mine_, 2u + static_cast<unsigned>(i), {"later"})});
+    ASSERT_TRUE(store_->erase(1000, "shop"));
+  }
+  EXPECT_EQ(account("erased", "withdrawn"), 5);
+  store_->release(lent.id);
+  EXPECT_EQ(account("erased", "withdrawn"), 6);
+}
+
+TEST_F(Erasing, OtherDecisionsEraseNothing) {
+  commit({frame(mine_, 1, {"a"})});
+  for (const auto state :
+       {store::Consent::kEnabled, store::Consent::kLocal, store::Consent::kUnset}) {
+    ASSERT_TRUE(store_->set_consent({1000, "shop", state, 5}));
+  }
+  reopen();
+  EXPECT_EQ(account("queued"), 1);
+}
+
 class SmallTables : public StoreTest {};
 
 TEST_F(SmallTables, ConsentIsKeptPerUserAndAppAndUnsetForgetsIt) {
