@@ -92,9 +92,9 @@ schedule::Scheduler::Hooks scheduler_hooks(Parts& parts) {
 }
 
 void wire_queue_news(Parts& parts) {
-  parts.queue_news.on_change([&parts](const store::QueueChange& change) {
+  parts.queue_news.on_change([&parts](const store::QueueChange& change, std::uint64_t number) {
     parts.watchdog->work_seen();
-    if (parts.scheduler) parts.scheduler->queue_changed(change);
+    if (parts.scheduler) parts.scheduler->queue_changed(change, number);
     if (parts.tail) parts.tail->changed();
   });
 }

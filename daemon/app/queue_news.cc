@@ -2,28 +2,28 @@
 
 #include <utility>
 
+#include "schedule/queue_number.h"
+
 namespace telemetryd::app {
 
 void QueueNews::tell(const store::QueueChange& change) {
   const MutexLock lock(mutex_);
-  auto [entry, added] = waiting_.try_emplace(change.app, change);
-  if (!added) {
-    const bool urgent = entry->second.urgent || change.urgent;
-    entry->second = change;
-    entry->second.urgent = urgent;
-  }
+  Numbered& waiting = waiting_[change.app];
+  const bool urgent = waiting.change.urgent || change.urgent;
+  waiting = {change, schedule::next_queue_number()};
+  waiting.change.urgent = urgent;
   // When the loop takes nothing now, the next change tries again.
   if (!posted_) posted_ = loop_.post([this] { deliver(); }).has_value();
 }
 
 void QueueNews::deliver() {
-  std::map<std::string, store::QueueChange> changes;
+  std::map<std::string, Numbered> changes;
   {
     const MutexLock lock(mutex_);
     changes.swap(waiting_);
     posted_ = false;
   }
-  for (const auto& [app, change] : changes) hear_(change);
+  for (const auto& [app, news] : changes) hear_(news.change, news.number);
 }
 
 }  // namespace telemetryd::app

@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -20,20 +21,28 @@ namespace telemetryd::app {
 
 class QueueNews {
  public:
+  // With the number that the latest change had when it was told (schedule/queue_number.h).
+  using Hear = std::function<void(const store::QueueChange&, std::uint64_t number)>;
+
   explicit QueueNews(loop::Loop& loop) : loop_(loop) {}
 
   // Before the first tell().
-  void on_change(std::function<void(const store::QueueChange&)> hear) { hear_ = std::move(hear); }
+  void on_change(Hear hear) { hear_ = std::move(hear); }
 
   void tell(const store::QueueChange& change);
 
  private:
+  struct Numbered {
+    store::QueueChange change;
+    std::uint64_t number = 0;
+  };
+
   void deliver();
 
   loop::Loop& loop_;
-  std::function<void(const store::QueueChange&)> hear_;
+  Hear hear_;
   Mutex mutex_;
-  std::map<std::string, store::QueueChange> waiting_ TELEMETRYD_GUARDED_BY(mutex_);
+  std::map<std::string, Numbered> waiting_ TELEMETRYD_GUARDED_BY(mutex_);
   bool posted_ TELEMETRYD_GUARDED_BY(mutex_) = false;
 };
 

@@ -63,12 +63,12 @@ void Destination::leasing() {
   next_attempt_.reset();
 }
 
-void Destination::drained() {
+void Destination::drained(std::uint64_t events, std::uint64_t bytes) {
   sending_ = false;
   draining_ = false;
   urgent_ = false;
-  stuck_events_ = events_;
-  stuck_bytes_ = bytes_;
+  stuck_events_ = std::min(events, events_);
+  stuck_bytes_ = std::min(bytes, bytes_);
 }
 
 void Destination::delivered(UnixMs now_unix) {

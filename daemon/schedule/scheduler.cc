@@ -102,7 +102,7 @@ void Scheduler::Impl::started_with(StoreAnswer answer) {
       }
     }
   }
-  for (const auto& [app, queue] : answer.queues) apps[app] = queue;
+  take_queues(answer);
   reroute();
   turn();
 }
@@ -121,27 +121,38 @@ void Scheduler::Impl::refresh_queue(Slot& slot) {
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
   for (const std::string& app : slot.apps) {
-    events += apps[app].events;
-    bytes += apps[app].bytes;
+    events += apps[app].info.events;
+    bytes += apps[app].info.bytes;
   }
   slot.machine.queue_is(events, bytes);
 }
 
-void Scheduler::Impl::take_queues(const std::map<std::string, store::QueueInfo>& queues) {
-  for (const auto& [app, queue] : queues) apps[app] = queue;
+void Scheduler::Impl::take_queues(const StoreAnswer& answer) {
+  for (const auto& [app, queue] : answer.queues) {
+    AppQueue& known = apps[app];
+    // A notice of something newer may have come first.
+    if (known.number < answer.queues_number) known = {queue, answer.queues_number};
+  }
   for (auto& [name, slot] : slots) refresh_queue(*slot);
 }
 
-void Scheduler::Impl::queue_changed(const store::QueueChange& change) {
-  const bool known = apps.contains(change.app);
-  apps[change.app].events = change.events;
-  apps[change.app].bytes = change.bytes;
-  if (!known) reroute();
+void Scheduler::Impl::queue_changed(const store::QueueChange& change, std::uint64_t number) {
+  const auto [entry, added] = apps.try_emplace(change.app);
+  AppQueue& queue = entry->second;
+  if (queue.number < number) {
+    queue.info.events = change.events;
+    queue.info.bytes = change.bytes;
+    queue.number = number;
+  }
+  if (added) reroute();
   const auto destination = hooks.route(change.app);
   Slot* slot = destination ? find(*destination) : nullptr;
   if (slot == nullptr) return;
   refresh_queue(*slot);
-  if (change.urgent) slot->machine.urge();
+  if (change.urgent) {
+    slot->machine.urge();
+    slot->urged_by = std::max(slot->urged_by, number);
+  }
   turn();
 }
 
@@ -284,8 +295,8 @@ void Scheduler::start() {
   impl_->start();
 }
 
-void Scheduler::queue_changed(const store::QueueChange& change) {
-  impl_->queue_changed(change);
+void Scheduler::queue_changed(const store::QueueChange& change, std::uint64_t number) {
+  impl_->queue_changed(change, number);
 }
 
 void Scheduler::flush(std::function<void(Result<void>)> done, milliseconds deadline) {

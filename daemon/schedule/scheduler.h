@@ -83,8 +83,9 @@ class Scheduler {
 
   // Reads persisted states and what is queued from the store, then begins.
   void start();
-  // From the store's queue observer, posted to the loop.
-  void queue_changed(const store::QueueChange& change);
+  // From the store's queue observer, posted to the loop; `number` was taken when the observer was
+  // called (schedule/queue_number.h). Numbers that an answer has outrun are ignored.
+  void queue_changed(const store::QueueChange& change, std::uint64_t number);
   // `queue flush`: everything is due now, backoff ignored; `done` gets nothing left to send, or the
   // first error.
   void flush(std::function<void(Result<void>)> done, std::chrono::milliseconds deadline);

@@ -14,6 +14,12 @@ std::vector<std::string> Scheduler::Impl::all_apps() const {
   return names;
 }
 
+std::map<std::string, store::QueueInfo> Scheduler::Impl::known_queues() const {
+  std::map<std::string, store::QueueInfo> queues;
+  for (const auto& [app, queue] : apps) queues.emplace(app, queue.info);
+  return queues;
+}
+
 void Scheduler::Impl::flush(std::function<void(Result<void>)> done, milliseconds deadline) {
   auto flush = std::make_shared<Flush>();
   flush->done = std::move(done);
@@ -44,7 +50,7 @@ void Scheduler::Impl::flush(std::function<void(Result<void>)> done, milliseconds
                    std::move(job),
                    [this, token = std::weak_ptr<bool>(alive), flush](const StoreAnswer& answer) {
                      if (token.expired()) return;
-                     take_queues(answer.queues);
+                     take_queues(answer);
                      arm_flush(*flush);
                      turn();
                    });
@@ -61,7 +67,7 @@ void Scheduler::Impl::arm_flush(Flush& flush) {
   link.forgive();
   for (auto& [name, slot] : slots) {
     const bool queued = std::ranges::any_of(
-        slot->apps, [this](const std::string& app) { return apps[app].events > 0; });
+        slot->apps, [this](const std::string& app) { return apps[app].info.events > 0; });
     if (!queued) continue;
     slot->machine.flush();
     if (!late) flush.waiting.insert(name);
@@ -110,7 +116,7 @@ void Scheduler::Impl::status(std::function<void(std::vector<DestinationStatus>)>
                      if (!token.expired()) done(report(answer.queues));
                    });
   // The store is too busy to be asked: what we last knew is better than nothing.
-  if (!posted) done(report(apps));
+  if (!posted) done(report(known_queues()));
 }
 
 DestinationStatus Scheduler::Impl::status_of(

@@ -50,8 +50,14 @@ struct Scheduler::Impl {
     // Delivered, but the store could not write it down: tried again before the next lease, so that
     // a full disk does not become duplicates upstream.
     std::optional<store::Settlement> unsettled;
-    bool busy = false;     // between step() and its answer
-    bool removed = false;  // no longer configured; goes when not busy
+    std::uint64_t urged_by = 0;  // the number of the latest urgent notice
+    bool busy = false;           // between step() and its answer
+    bool removed = false;        // no longer configured; goes when not busy
+  };
+
+  struct AppQueue {
+    store::QueueInfo info;
+    std::uint64_t number = 0;  // of the reading that `info` is
   };
 
   struct Flush {
@@ -91,7 +97,7 @@ struct Scheduler::Impl {
   Hooks hooks;
   Prng prng;
   std::map<std::string, std::unique_ptr<Slot>> slots;
-  std::map<std::string, store::QueueInfo> apps;
+  std::map<std::string, AppQueue> apps;
   std::list<std::shared_ptr<Flush>> flushes;
   std::map<std::uint64_t, Probe> probes;
   std::vector<store::LeaseId> unreleased;  // to be given back with the next job
@@ -110,7 +116,7 @@ struct Scheduler::Impl {
   // scheduler.cc
   void start();
   void started_with(StoreAnswer answer);
-  void queue_changed(const store::QueueChange& change);
+  void queue_changed(const store::QueueChange& change, std::uint64_t number);
   void flush(std::function<void(Result<void>)> done, std::chrono::milliseconds deadline);
   void arm_flush(Flush& flush);
   void leave_flushes(const std::string& destination, const std::optional<Error>& error);
@@ -118,7 +124,8 @@ struct Scheduler::Impl {
   void reconfigure(std::vector<DestinationSpec> destinations);
   void add_slot(DestinationSpec spec);
   void reroute();
-  void take_queues(const std::map<std::string, store::QueueInfo>& queues);
+  void take_queues(const StoreAnswer& answer);
+  std::map<std::string, store::QueueInfo> known_queues() const;
   void refresh_queue(Slot& slot);
   void probe(const std::string& destination, std::function<void(Result<std::string>)> done);
   void end_probe(std::uint64_t id, Result<std::string> result);
@@ -144,6 +151,7 @@ struct Scheduler::Impl {
   void on_outcome(Outcome outcome);
   void on_link_end(const std::string& why);
   void lease_failed(Slot& slot, const Failure& failure);
+  void nothing_lent(Slot& slot, const StoreAnswer& answer);
   void slot_free(Slot& slot);
   void give_up(Slot& slot);
   void save_state(Slot& slot);

@@ -77,7 +77,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
 void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer answer) {
   Slot* slot = find(destination);
   if (slot == nullptr) return;
-  take_queues(answer.queues);
+  take_queues(answer);
   if (!answer.settled) {
     const ErrorCode code = answer.settled.error().code();
     // Anything but "not now" will not get better: the rows are queued again and arrive twice.
@@ -99,15 +99,29 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   if (!answer.lease) {
     lease_failed(*slot, {false, {}, "leasing: " + answer.lease.error().message()});
   } else if (answer.lease->id == 0) {
-    slot->machine.drained();
-    slot_free(*slot);
-    if (Slot* still = find(destination); still != nullptr && !still->machine.flushing()) {
-      leave_flushes(destination, std::nullopt);
-    }
+    nothing_lent(*slot, answer);
   } else {
     hand_over(*slot, std::move(*answer.lease));
   }
   turn();
+}
+
+void Scheduler::Impl::nothing_lent(Slot& slot, const StoreAnswer& answer) {
+  std::uint64_t events = 0;
+  std::uint64_t bytes = 0;
+  for (const std::string& app : slot.apps) {
+    const auto queue = answer.queues.find(app);
+    if (queue == answer.queues.end()) continue;
+    events += queue->second.events;
+    bytes += queue->second.bytes;
+  }
+  slot.machine.drained(events, bytes);
+  if (slot.urged_by > answer.queues_number) slot.machine.urge();
+  const std::string destination = slot.spec.name;
+  slot_free(slot);
+  if (Slot* still = find(destination); still != nullptr && !still->machine.flushing()) {
+    leave_flushes(destination, std::nullopt);
+  }
 }
 
 void Scheduler::Impl::hand_over(Slot& slot, store::Lease lease) {

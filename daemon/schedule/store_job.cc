@@ -5,6 +5,8 @@
 #include <thread>
 #include <utility>
 
+#include "schedule/queue_number.h"
+
 namespace telemetryd::schedule {
 namespace {
 
@@ -29,6 +31,7 @@ StoreAnswer run(store::Store& store, const StoreJob& job) {
   for (const std::string& app : job.survey ? store.apps() : job.queues_of) {
     if (const auto queue = store.queue(app)) answer.queues.emplace(app, *queue);
   }
+  answer.queues_number = next_queue_number();
   return answer;
 }
 

@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
@@ -33,6 +34,7 @@ struct StoreAnswer {
   Result<void> saved;
   Result<store::Lease> lease;
   std::map<std::string, store::QueueInfo> queues;
+  std::uint64_t queues_number = 0;  // of this reading: schedule/queue_number.h
   Result<std::map<std::string, std::string>> states;
 };
 

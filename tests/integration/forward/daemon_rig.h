@@ -24,6 +24,7 @@
 #include "base/bytes.h"
 #include "event/event.h"
 #include "loop/loop.h"
+#include "schedule/queue_number.h"
 #include "schedule/scheduler.h"
 #include "store/store_thread.h"
 #include "support/fake_clock.h"
@@ -220,8 +221,8 @@ class DaemonRig : public ::testing::Test {
     ASSERT_TRUE(opened) << opened.error().message();
     (*opened)->observe_queue(
         [this](const store::QueueChange& change) {
-          EXPECT_TRUE(loop_.post([this, change] {
-            if (scheduler_) scheduler_->queue_changed(change);
+          EXPECT_TRUE(loop_.post([this, change, number = schedule::next_queue_number()] {
+            if (scheduler_) scheduler_->queue_changed(change, number);
           }));
         },
         options_.batch_events_max,
@@ -287,6 +288,16 @@ class DaemonRig : public ::testing::Test {
       loop_.poll();
       ::poll(nullptr, 0, 1);
     }
+  }
+
+  // Everything posted to the store before has run; its answers wait for the loop.
+  void wait_for_store() {
+    std::atomic<bool> reached = false;
+    ASSERT_TRUE(store_->post([&](store::Store&) {
+      reached = true;
+      reached.notify_all();
+    }));
+    reached.wait(false);
   }
 
   void settle_loop() {

@@ -9,7 +9,19 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class Scheduler : public DaemonRig {};
+class Scheduler : public DaemonRig {
+ protected:
+  // The store was asked, lent nothing of the one event it has, and its answer waits for the loop;
+  // the event may leave by now.
+  void lease_of_nothing_is_on_its_way() {
+    append("tool", 1);
+    held_ = {{1000, "tool"}};
+    scheduler_->flush([](const Result<void>&) {}, 20s);
+    run_until([&] { return busy_; });
+    wait_for_store();
+    held_.clear();
+  }
+};
 
 TEST_F(Scheduler, DrainsABacklogInOrderAndLetsTheForwarderGo) {
   for (int i = 0; i < 7; ++i) append("tool", 400);
@@ -208,6 +220,24 @@ TEST_F(Scheduler, RowsWithoutConsentStayAndDoNotKeepItBusy) {
   EXPECT_EQ(account("tool", store::account::kQueued), 1500);
   EXPECT_EQ(account("other", store::account::kDelivered), 2);
   EXPECT_EQ(status().state, "waiting");
+}
+
+TEST_F(Scheduler, AnAnswerOlderThanTheNoticeHeardBeforeItLosesNoWakeUp) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  lease_of_nothing_is_on_its_way();
+  scheduler_->queue_changed({"tool", 1500, 15000, false}, schedule::next_queue_number());
+  run_until([&] { return forwarder.ended() == 1; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 1);
+}
+
+TEST_F(Scheduler, AnUrgentNoticeHeardBeforeAnEmptyAnswerIsNotForgotten) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  lease_of_nothing_is_on_its_way();
+  scheduler_->queue_changed({"tool", 2, 20, true}, schedule::next_queue_number());
+  run_until([&] { return forwarder.ended() == 1; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 1);
 }
 
 TEST_F(Scheduler, AProbeIsAnsweredThroughTheForwarder) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "schedule/queue_number.h"
+
 namespace telemetryd::app {
 namespace {
 
@@ -11,7 +13,7 @@ TEST(QueueNews, ManyChangesOfOneAppBecomeOneWithTheLatestNumbers) {
   loop::Loop loop;
   QueueNews news(loop);
   std::vector<store::QueueChange> heard;
-  news.on_change([&](const store::QueueChange& change) { heard.push_back(change); });
+  news.on_change([&](const store::QueueChange& change, std::uint64_t) { heard.push_back(change); });
 
   news.tell({"tool", 1, 10, false});
   news.tell({"tool", 2, 20, true});
@@ -27,11 +29,24 @@ TEST(QueueNews, ManyChangesOfOneAppBecomeOneWithTheLatestNumbers) {
   EXPECT_TRUE(heard[1].urgent);
 }
 
+TEST(QueueNews, AMergedChangeHasTheNumberOfItsLatestPart) {
+  loop::Loop loop;
+  QueueNews news(loop);
+  std::uint64_t number = 0;
+  news.on_change([&](const store::QueueChange&, std::uint64_t given) { number = given; });
+
+  news.tell({"tool", 1, 10, false});
+  const std::uint64_t answer = schedule::next_queue_number();
+  news.tell({"tool", 2, 20, false});
+  loop.poll();
+  EXPECT_GT(number, answer);
+}
+
 TEST(QueueNews, TellsAgainAfterItWasHeard) {
   loop::Loop loop;
   QueueNews news(loop);
   int heard = 0;
-  news.on_change([&](const store::QueueChange&) { ++heard; });
+  news.on_change([&](const store::QueueChange&, std::uint64_t) { ++heard; });
   for (int i = 0; i < 3; ++i) {
     news.tell({"tool", 1, 10, false});
     loop.poll();

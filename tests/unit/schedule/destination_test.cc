@@ -83,7 +83,7 @@ TEST_F(DestinationTest, LaterIntervalsVaryByATenth) {
   for (int i = 0; i < 200; ++i) {
     destination_.leasing();
     destination_.queue_is(0, 0);
-    destination_.drained();
+    destination_.drained(0, 0);
     destination_.queue_is(1, 10);
     const Action action = step();
     ASSERT_EQ(action.kind, Kind::kWait);
@@ -197,11 +197,19 @@ TEST_F(DestinationTest, FlushGoesPastBackoffOnce) {
 TEST_F(DestinationTest, RowsThatMayNotLeaveDoNotMakeItSpin) {
   destination_.queue_is(5000, 1u << 22);
   destination_.leasing();
-  destination_.drained();
+  destination_.drained(5000, 1u << 22);
   EXPECT_EQ(step().kind, Kind::kWait);
   destination_.queue_is(5999, 1u << 22);
   EXPECT_EQ(step().kind, Kind::kWait);
   destination_.queue_is(6000, 1u << 22);
+  EXPECT_EQ(step().kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, RowsThatCameAfterNothingWasLentCountForTheSize) {
+  destination_.queue_is(10, 100);
+  destination_.leasing();
+  destination_.queue_is(1010, 10100);
+  destination_.drained(10, 100);
   EXPECT_EQ(step().kind, Kind::kLease);
 }
 
