@@ -222,8 +222,8 @@ void Connection::refresh_mode() {
   if (before.mode != decision_.mode) channel_->send_frame(mode_frame(decision_));
 }
 
-store::Append Connection::append_of(const frame::EventsPrefix& prefix,
-                                    std::string_view events) const {
+store::Append Connection::append_of(const FrameReader::Frame& frame,
+                                    const frame::EventsPrefix& prefix) const {
   store::Append append;
   append.client = client_;
   append.number = prefix.number;
@@ -235,12 +235,20 @@ store::Append Connection::append_of(const frame::EventsPrefix& prefix,
                                    (decision_.rule != nullptr ? decision_.rule : "undecided"));
     return append;
   }
+  if (frame.discarded) {
+    append.refusal = permanent(frame::Code::kFrameTooLarge,
+                               "a frame of " + std::to_string(frame.header.length) +
+                                   " bytes; frame_bytes_max is " +
+                                   std::to_string(shared_.options.frame_bytes_max));
+    return append;
+  }
   if (prefix.persistence_class > 2 || prefix.urgency > 1) {
     append.refusal = permanent(frame::Code::kInvalidEvent, "unknown class or urgency");
     return append;
   }
   append.persistence_class = static_cast<event::Class>(prefix.persistence_class);
   append.urgency = static_cast<event::Urgency>(prefix.urgency);
+  const auto events = as_text(frame.payload.subspan(frame::kEventsPrefixBytes));
   const auto summary = event::validate(events,
                                        append.persistence_class,
                                        append.urgency,
@@ -263,10 +271,9 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
   if (prefix.number == 0) {
     return refuse_protocol(frame::Code::kProtocol, "frame numbers start at 1");
   }
-  const auto events = as_text(frame.payload.subspan(frame::kEventsPrefixBytes));
   const bool now = (frame.header.flags & frame::kFlagCommitNow) != 0;
   const auto when = now ? StoreThread::Commit::kNow : StoreThread::Commit::kMayDelay;
-  store::Append append = append_of(prefix, events);
+  store::Append append = append_of(frame, prefix);
   const auto wait = shared_.limits.charge(uid_, append.summary.count);
   const auto submitted = submit(append, when);
   if (!submitted) {

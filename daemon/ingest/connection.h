@@ -73,7 +73,7 @@ class Connection final : public AckChannel::Owner {
   Next take_goodbye();
   Next refuse_protocol(frame::Code code, const std::string& text);
 
-  store::Append append_of(const frame::EventsPrefix& prefix, std::string_view events) const;
+  store::Append append_of(const FrameReader::Frame& frame, const frame::EventsPrefix& prefix) const;
   Result<void> submit(store::Append& append, store::StoreThread::Commit when);
   // Runs `work` now, or parks it when something is full.
   Next attempt(std::function<Result<void>()> work);

@@ -1,6 +1,7 @@
 #include "ingest/frame_reader.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace telemetryd::ingest {
 namespace {
@@ -37,7 +38,7 @@ std::optional<Problem> FrameReader::judge(const frame::Header& header) const {
     case frame::Type::kEvents:
       if (header.length < frame::kEventsPrefixBytes)
         return protocol("an EVENTS frame is too short");
-      if (header.length <= frame_bytes_max_) return std::nullopt;
+      if (!too_large(header) || header.length <= kFrameBytesDiscardMax) return std::nullopt;
       return Problem{frame::Code::kFrameTooLarge,
                      "a frame of " + std::to_string(header.length) + " bytes; frame_bytes_max is " +
                          std::to_string(frame_bytes_max_)};
@@ -69,16 +70,44 @@ std::optional<Problem> FrameReader::walk(std::span<const std::uint8_t>& bytes, c
   while (!paused_ && !stopped_ && bytes.size() >= frame::kHeaderBytes) {
     const frame::Header header = frame::decode_header(bytes.data());
     if (auto problem = judge(header)) return problem;
+    if (too_large(header)) {
+      keep(bytes.first(frame::kHeaderBytes));
+      bytes = bytes.subspan(frame::kHeaderBytes);
+      if (auto problem = complete(bytes, visit)) return problem;
+      continue;
+    }
     const std::size_t size = frame::kHeaderBytes + header.length;
     if (bytes.size() < size) break;
-    const Frame frame{header, bytes.subspan(frame::kHeaderBytes, header.length)};
+    const auto payload = bytes.subspan(frame::kHeaderBytes, header.length);
     bytes = bytes.subspan(size);
-    ++frames_;
-    const Next next = visit(frame);
-    paused_ = next == Next::kPause;
-    if (next == Next::kStop) stop();
+    hand_on({.header = header, .payload = payload}, visit);
   }
   return std::nullopt;
+}
+
+void FrameReader::hand_on(const Frame& frame, const Visit& visit) {
+  ++frames_;
+  const Next next = visit(frame);
+  paused_ = next == Next::kPause;
+  if (next == Next::kStop) stop();
+}
+
+bool FrameReader::too_large(const frame::Header& header) const {
+  return header.type == frame::Type::kEvents && header.length > frame_bytes_max_;
+}
+
+void FrameReader::discard(const frame::Header& header,
+                          std::span<const std::uint8_t>& bytes,
+                          const Visit& visit) {
+  const std::size_t missing = header.length - frame::kEventsPrefixBytes - discarded_;
+  const std::size_t taken = std::min(missing, bytes.size());
+  bytes = bytes.subspan(taken);
+  discarded_ += taken;
+  if (taken < missing) return;
+  discarded_ = 0;
+  const std::vector<std::uint8_t> front = std::exchange(kept_, {});
+  const auto prefix = std::span(front).subspan(frame::kHeaderBytes);
+  hand_on({.header = header, .payload = prefix, .discarded = true}, visit);
 }
 
 std::optional<Problem> FrameReader::complete(std::span<const std::uint8_t>& bytes,
@@ -93,6 +122,10 @@ std::optional<Problem> FrameReader::complete(std::span<const std::uint8_t>& byte
   if (!take_up_to(frame::kHeaderBytes)) return std::nullopt;
   const frame::Header header = frame::decode_header(kept_.data());
   if (auto problem = judge(header)) return problem;
+  if (too_large(header)) {
+    if (take_up_to(frame::kHeaderBytes + frame::kEventsPrefixBytes)) discard(header, bytes, visit);
+    return std::nullopt;
+  }
   if (!take_up_to(frame::kHeaderBytes + header.length)) return std::nullopt;
   const std::vector<std::uint8_t> whole = std::move(kept_);
   kept_ = {};

@@ -2,11 +2,15 @@
 //
 // Whole frames are handed on where they lie; only a frame whose end has not come yet is copied, and
 // that memory grows with the bytes that arrive, never with the length that a header claims. A
-// header is judged before anything is kept for it.
+// header is judged before anything is kept for it. An EVENTS frame above `frame_bytes_max` is read
+// to its end and thrown away but for its prefix, so that its number can be refused and the stream
+// goes on: closing instead would bring the same frame back for ever.
 //
 // Owns:    the bytes of the unfinished frame, or of what waits while the reader is paused.
 // Thread:  loop.
-// Limits:  `frame_bytes_max` for EVENTS, fixed ones for the rest (frame/frame.h).
+// Limits:  `frame_bytes_max` for EVENTS, kFrameBytesDiscardMax for those thrown away, fixed ones
+// for
+//          the rest (frame/frame.h).
 // Fails:   Problem, after which the stream cannot be followed and feed() takes nothing more.
 
 #pragma once
@@ -23,6 +27,9 @@
 
 namespace telemetryd::ingest {
 
+// The largest frame_bytes_max that can be configured, so the largest frame an honest client makes.
+constexpr std::uint32_t kFrameBytesDiscardMax = 8u << 20;
+
 // Why a connection ends: what CLOSING will say.
 struct Problem {
   frame::Code code{};
@@ -34,6 +41,7 @@ class FrameReader {
   struct Frame {
     frame::Header header{};
     std::span<const std::uint8_t> payload;
+    bool discarded = false;  // too large: the payload is only the EVENTS prefix
   };
 
   // kPause: this frame was taken, keep the rest until resume().
@@ -64,11 +72,18 @@ class FrameReader {
   std::optional<Problem> walk(std::span<const std::uint8_t>& bytes, const Visit& visit);
   // Moves as many bytes as complete the unfinished frame.
   std::optional<Problem> complete(std::span<const std::uint8_t>& bytes, const Visit& visit);
+  // Throws bytes of a frame that is too large away, and hands on what is left of it at its end.
+  void discard(const frame::Header& header,
+               std::span<const std::uint8_t>& bytes,
+               const Visit& visit);
+  void hand_on(const Frame& frame, const Visit& visit);
+  bool too_large(const frame::Header& header) const;
   void keep(std::span<const std::uint8_t> bytes);
   void stop();
 
   std::uint32_t frame_bytes_max_;
   std::vector<std::uint8_t> kept_;
+  std::size_t discarded_ = 0;  // bytes of the unfinished frame that were thrown away
   std::uint64_t frames_ = 0;
   bool paused_ = false;
   bool stopped_ = false;

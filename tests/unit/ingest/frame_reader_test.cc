@@ -92,12 +92,37 @@ TEST(FrameReader, JudgesAHeaderBeforeItKeepsAnything) {
   Collected collected;
   ASSERT_FALSE(reader.feed(as_bytes(hello_frame()), collected.visit()));
   std::string header = events_frame(1).substr(0, frame::kHeaderBytes);
-  frame::put_u32(reinterpret_cast<std::uint8_t*>(header.data()), 1001);
+  frame::put_u32(reinterpret_cast<std::uint8_t*>(header.data()), kFrameBytesDiscardMax + 1);
   ASSERT_FALSE(reader.feed(as_bytes(header).first(7), collected.visit()));
   const auto problem = reader.feed(as_bytes(header).subspan(7), collected.visit());
   ASSERT_TRUE(problem);
   EXPECT_EQ(problem->code, frame::Code::kFrameTooLarge);
   EXPECT_EQ(reader.bytes_kept(), 0u);
+}
+
+TEST(FrameReader, DiscardsAFrameAboveTheLimitWithoutKeepingIt) {
+  const std::string large = events_frame(2, 200);
+  ASSERT_GT(large.size(), 5000u);
+  const std::string stream = hello_frame() + events_frame(1) + large + events_frame(3);
+  const std::size_t before = hello_frame().size() + events_frame(1).size();
+  for (std::size_t split = 1; split < stream.size(); ++split) {
+    Collected collected;
+    std::vector<bool> discarded;
+    const auto visit = [&](const FrameReader::Frame& frame) {
+      discarded.push_back(frame.discarded);
+      return collected.visit()(frame);
+    };
+    FrameReader reader(1000);
+    ASSERT_FALSE(reader.feed(as_bytes(stream).first(split), visit));
+    ASSERT_LE(reader.bytes_kept(), 1000u) << "split at " << split;
+    const bool within = split > before && split < before + large.size();
+    ASSERT_TRUE(!within || reader.waits_for_bytes()) << "somebody owes us the rest";
+    ASSERT_FALSE(reader.feed(as_bytes(stream).subspan(split), visit));
+    ASSERT_EQ(discarded, (std::vector<bool>{false, false, true, false})) << "split at " << split;
+    ASSERT_EQ(collected.payloads[2], large.substr(frame::kHeaderBytes, frame::kEventsPrefixBytes));
+    ASSERT_EQ(collected.payloads[3], events_frame(3).substr(frame::kHeaderBytes));
+    ASSERT_EQ(reader.bytes_kept(), 0u);
+  }
 }
 
 }  // namespace

@@ -74,6 +74,31 @@ TEST_F(Ingest, HandsReportsOn) {
   expect_closing(*client, Code::kProtocol, "REPORT");
 }
 
+// A client that made its frame under a larger limit would otherwise send it, lose its connection
+// and send it again for ever.
+TEST_F(Ingest, AFrameAboveTheLimitCostsItselfAndNotTheConnection) {
+  options.frame_bytes_max = 1000;
+  start();
+  auto client = welcomed();
+  const std::string large = events_frame(2, 3000);
+  ASSERT_GT(large.size(), 70'000u) << "more than one read";
+  client->send(events_frame(1) + large + events_frame(3));
+  serve_until([&] { return stub().submitted.size() == 3; });
+  EXPECT_EQ(submitted_numbers(), (std::vector<std::uint64_t>{1, 2, 3}));
+  EXPECT_EQ(stub().submitted[1].append.summary.count, 3000u) << "the ledger counts what was lost";
+  EXPECT_TRUE(stub().submitted[1].append.events.empty());
+  stub().settle_all();
+  EXPECT_EQ(answer_of(*client).number(), 1u);
+  const Answer refused = answer_of(*client);
+  ASSERT_EQ(refused.type, Type::kRefuse);
+  EXPECT_EQ(refused.refusal().number, 2u);
+  EXPECT_EQ(refused.refusal().code, Code::kFrameTooLarge);
+  EXPECT_FALSE(refused.refusal().retryable);
+  EXPECT_NE(refused.text().find("frame_bytes_max is 1000"), std::string::npos) << refused.text();
+  EXPECT_EQ(answer_of(*client).number(), 3u);
+  EXPECT_EQ(server->stats().protocol_errors, 0u);
+}
+
 TEST_F(Ingest, RefusesABadEventThroughTheStoreAndGoesOn) {
   start();
   auto client = welcomed();

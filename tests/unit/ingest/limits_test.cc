@@ -3,6 +3,7 @@
 #include <dirent.h>
 
 #include "fixture.h"
+#include "ingest/frame_reader.h"
 
 namespace telemetryd::ingest {
 namespace {
@@ -27,7 +28,9 @@ TEST_F(HostileClient, IsRefusedByTheHeaderAlone) {
     Code code;
     std::string text;
   } cases[] = {
-      {header_of(Type::kEvents, 1001), Code::kFrameTooLarge, "frame_bytes_max is 1000"},
+      {header_of(Type::kEvents, kFrameBytesDiscardMax + 1),
+       Code::kFrameTooLarge,
+       "frame_bytes_max is 1000"},
       {header_of(Type::kEvents, 0xffffffff), Code::kFrameTooLarge, "frame_bytes_max is 1000"},
       {header_of(Type::kEvents, 15), Code::kProtocol, "too short"},
       {header_of(Type::kReport, 257), Code::kProtocol, "the limit is 256"},
@@ -55,6 +58,16 @@ TEST_F(HostileClient, MustFinishAFrameItStarted) {
   stub().settle_all();
   EXPECT_EQ(answer_of(*slow).number(), 1u);
   expect_closing(*slow, Code::kDeadline, "within 5 ms");
+}
+
+TEST_F(HostileClient, MustFinishAFrameThatIsDiscarded) {
+  options.frame_bytes_max = 1000;
+  options.frame_deadline = std::chrono::milliseconds(5);
+  start();
+  auto slow = welcomed();
+  slow->send(events_frame(1, 100).substr(0, 2000));
+  expect_closing(*slow, Code::kDeadline, "within 5 ms");
+  EXPECT_TRUE(stub().submitted.empty());
 }
 
 TEST_F(HostileClient, DoesNotGetMoreTimeByDribbling) {
