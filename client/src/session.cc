@@ -70,6 +70,8 @@ uint64_t Session::unsent_events() {
   uint64_t events = 0;
   for (size_t i = 0; i < window_.size(); ++i) {
     const Frame& frame = window_.at(i);
+    const bool half_sent = connected() && partial_ != 0 && i == sent_;
+    if (half_sent) continue;
     if (!frame.sent_before && !frame.refused) events += frame.count;
   }
   return events;

@@ -81,7 +81,8 @@ class Session {
   // No EVENTS frame is begun from now on; the connection is about to end.
   void stop_sending() { in_flight_max_ = 0; }
 
-  // Events of frames that never went to the kernel whole.
+  // Events of frames that never went to the kernel whole. A frame that is half there does not count
+  // while the connection lives: its other half goes out before anything else.
   uint64_t unsent_events();
 
   // What the next HELLO says about the client's own side. `rule` is static text.

@@ -165,6 +165,35 @@ TEST_F(FrameStreamTest, AnOldestFrameOutOfOrderAgainAndAgainBacksOffToSeconds) {
   EXPECT_EQ(daemon.received().size(), 12u);
 }
 
+// close() would report its events as lost and then finish sending them.
+TEST_F(FrameStreamTest, AHalfWrittenFrameIsNotCountedAsNeverSent) {
+  const test::FakeDaemon deaf(path());  // never started: it accepts nothing and reads nothing
+  const std::string where = path();
+  std::vector<std::uint8_t> window(16u << 20);
+  Session session;
+  session.reset(hello_, window.data(), window.size(), 1);
+  constexpr std::size_t kRecordBytes = 4u << 20;  // more than a socket holds
+  for (const std::uint32_t count : {10u, 7u}) {
+    std::size_t room = 0;
+    const std::size_t whole = Window::kFrameOverhead + kRecordBytes;
+    ASSERT_NE(session.window().open(whole, whole, room), nullptr);
+    session.close_frame({.number = 0,
+                         .count = count,
+                         .persistence_class = 0,
+                         .urgency = 0,
+                         .record_bytes = kRecordBytes,
+                         .commit_now = false,
+                         .mark = count});
+  }
+  EXPECT_EQ(session.unsent_events(), 17u);
+  ASSERT_TRUE(session.connect(where.c_str(), 1));
+  session.pump(1);
+  ASSERT_TRUE(session.wants_write());
+  EXPECT_EQ(session.unsent_events(), 7u) << "the other half follows while the connection lives";
+  session.shut_down();
+  EXPECT_EQ(session.unsent_events(), 17u);
+}
+
 TEST_F(FrameStreamTest, GoesOnWhenADaemonWithAnOlderDatabaseIsToldTheFirstFrameAnew) {
   test::FakeDaemon daemon(path());
   daemon.on_events([&](auto& peer, const auto& frame) {
