@@ -58,13 +58,14 @@ class FakeDaemon {
 
     void welcome(std::uint64_t high_water,
                  v1::CollectionMode mode = v1::COLLECTION_MODE_ON,
-                 const std::string& rule = "opt_out_default") {
+                 const std::string& rule = "opt_out_default",
+                 std::uint32_t frame_bytes_max = frame::kFrameBytesMaxDefault) {
       v1::DaemonWelcome message;
       message.set_mode(mode);
       message.set_mode_rule(rule);
       message.set_high_water(high_water);
       message.set_event_bytes_max(frame::kEventBytesMaxDefault);
-      message.set_frame_bytes_max(frame::kFrameBytesMaxDefault);
+      message.set_frame_bytes_max(frame_bytes_max);
       message.set_frames_in_flight_max(frame::kFramesInFlightMax);
       std::string payload(frame::kWelcomePrefixBytes, '\0');
       frame::put_u16(bytes(payload), frame::kVersion);

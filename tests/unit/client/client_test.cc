@@ -11,6 +11,8 @@
 namespace telemetryd::client {
 namespace {
 
+namespace v1 = ::telemetry::v1;
+
 std::size_t entries(const char* folder) {
   std::size_t count = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder)) ++count;
@@ -149,6 +151,21 @@ TEST_F(ClientTest, FlushAndCloseKeepTheirDeadlinesWithoutADaemon) {
   const telemetry_stats_t last = close(client, 20, TELEMETRY_TIMEOUT);
   EXPECT_EQ(last.lost_shutdown, 1u);
   EXPECT_LT(monotonic_ns() - start, 5000 * kNanosPerMilli);
+}
+
+TEST_F(ClientTest, FramesMadeAfterTheWelcomeKeepTheDaemonsLimit) {
+  test::FakeDaemon daemon(socket_path());
+  daemon.on_hello(
+      [](auto& peer) { peer.welcome(0, v1::COLLECTION_MODE_ON, "opt_out_default", 3000); });
+  daemon.start();
+  telemetry_client_t* client = open();
+  track(client, "first");
+  ASSERT_EQ(telemetry_flush(client, kLong), TELEMETRY_OK);
+  for (int i = 0; i < 1000; ++i) track(client, "event" + std::to_string(i));
+  EXPECT_EQ(close(client).acknowledged, 1001u);
+  for (const auto& frame : daemon.received()) {
+    EXPECT_LE(frame.bytes.size() - frame::kHeaderBytes, 3000u) << frame.prefix.number;
+  }
 }
 
 TEST_F(ClientTest, FlushWithNothingToSayReturnsAtOnce) {
