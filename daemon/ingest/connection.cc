@@ -298,6 +298,9 @@ Result<void> Connection::submit(store::Append& append, StoreThread::Commit when)
   }
   shared_.stats.events_accepted += events;
   if (events != 0) ++shared_.stats.frames_accepted;
+  if (shared_.on_work) [[unlikely]] {
+    std::exchange(shared_.on_work, nullptr)();
+  }
   return {};
 }
 

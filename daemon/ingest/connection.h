@@ -37,6 +37,7 @@ class Connection final : public AckChannel::Owner {
     const IngestServer::Decide& decide;
     UidLimits& limits;
     Stats& stats;
+    std::function<void()> on_work;  // called by the next frame, and then forgotten
     // Destroys the connection; it touches nothing of itself afterwards.
     std::function<void(Connection&)> finished;
     // Calls resume() on everybody after about this long.

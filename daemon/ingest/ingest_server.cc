@@ -47,6 +47,7 @@ struct IngestServer::Impl {
                .decide = decide,
                .limits = limits,
                .stats = stats,
+               .on_work = nullptr,
                .finished = [this](Connection& connection) { remove(connection); },
                .wake_throttled_after = [this](auto wait) { wake_after(wait); }} {
     listener.emplace(on_loop, std::move(listening), [this](UniqueFd connection) {
@@ -137,6 +138,11 @@ void IngestServer::refresh_modes() {
 void IngestServer::resume_reading() {
   TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());
   impl_->each([](Connection& connection) { connection.resume(); });
+}
+
+void IngestServer::on_work(std::function<void()> hook) {
+  TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());
+  impl_->shared.on_work = std::move(hook);
 }
 
 void IngestServer::stop() {

@@ -61,6 +61,9 @@ class IngestServer {
   void refresh_modes();
   // From StoreThread::Hooks::on_room, posted to the loop: paused connections go on.
   void resume_reading();
+  // Calls `hook` once, with the next frame that is handed to the store: for what need not run while
+  // nobody sends, like a watchdog over commits. Set it again when the work is done.
+  void on_work(std::function<void()> hook);
   // Stops accepting and reading, tells clients CLOSING(stopping) after their pending answers.
   void stop();
 

@@ -36,6 +36,27 @@ TEST_F(Ingest, ReadsManyFramesOfOneWrite) {
   EXPECT_EQ(server->stats().events_accepted, 600u);
 }
 
+TEST_F(Ingest, TellsOnceThatThereIsWorkAgain) {
+  start();
+  int told = 0;
+  std::size_t submitted_then = 0;
+  const auto hook = [&] {
+    ++told;
+    submitted_then = stub().submitted.size();
+  };
+  server->on_work(hook);
+  auto client = welcomed();
+  EXPECT_EQ(told, 0) << "a HELLO is no work";
+  client->send(events_frame(1) + events_frame(2));
+  serve_until([&] { return stub().submitted.size() == 2; });
+  EXPECT_EQ(told, 1);
+  EXPECT_EQ(submitted_then, 1u) << "the frame is with the store already";
+  server->on_work(hook);
+  client->send(events_frame(3));
+  serve_until([&] { return stub().submitted.size() == 3; });
+  EXPECT_EQ(told, 2);
+}
+
 TEST_F(Ingest, PassesTheWishToCommitNowOn) {
   start();
   auto client = welcomed();
