@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <mutex>
+#include <sys/un.h>
 
 #include <curl/curl.h>
 #include <fmt/format.h>
@@ -113,6 +114,10 @@ struct AdminClient::Impl {
     }
     if (code == CURLE_WRITE_ERROR) {
       return {ErrorCode::kResourceExhausted, "the answer of telemetryd is larger than 16 MiB"};
+    }
+    if (socket.native().size() >= sizeof(sockaddr_un::sun_path)) {
+      return {ErrorCode::kInvalidArgument,
+              fmt::format("{}: a socket's path is at most 107 bytes long", socket.native())};
     }
     const char* reason =
         os_error != 0 ? strerrordesc_np(static_cast<int>(os_error)) : curl_easy_strerror(code);

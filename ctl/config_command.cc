@@ -43,8 +43,13 @@ Result<int> show_config(Session& session) {
 
 Result<int> reload_config(Session& session) {
   AdminClient admin(session.socket);
-  TELEMETRYD_ASSIGN(const nlohmann::json answer,
-                    admin.post("/v1/reload", nlohmann::json::object()));
+  const auto reloaded = admin.post("/v1/reload", nlohmann::json::object());
+  if (!reloaded && reloaded.error().code() == ErrorCode::kInvalidArgument) {
+    // The files are wrong, not the command line.
+    return fail(ErrorCode::kFailedPrecondition, reloaded.error().message());
+  }
+  TELEMETRYD_TRY(reloaded);
+  const nlohmann::json& answer = *reloaded;
   if (session.json) {
     session.print(answer.dump(2) + "\n");
     return kOk;

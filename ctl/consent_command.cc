@@ -83,10 +83,21 @@ Result<void> write_own_file(Session& session, const std::string& app, const char
   return {};
 }
 
-void report_daemon_answer(Session& session, const std::string& app, const nlohmann::json& answer) {
+void report_daemon_answer(Session& session,
+                          const ConsentOptions& options,
+                          const nlohmann::json& answer) {
   const auto& decision = member_in(answer, "decision");
-  session.note("The daemon knows. " +
-               decision_text(app, text_in(decision, "mode"), text_in(decision, "rule")));
+  const std::string mode = text_in(decision, "mode");
+  if (options.uid && *options.uid != geteuid()) {
+    session.note(fmt::format("The daemon knows. For user {}, {} now {} by rule {}.",
+                             *options.uid,
+                             options.app.empty() ? "all tools are" : options.app + " is",
+                             mode,
+                             text_in(decision, "rule")));
+  } else {
+    session.note("The daemon knows. " +
+                 decision_text(options.app, mode, text_in(decision, "rule")));
+  }
   const auto erased = number_in(answer, "erased_events");
   if (erased > 0) session.note(plural(erased, "unsent event") + " erased.");
 }
@@ -114,7 +125,7 @@ Result<int> decide(Session& session, const ConsentOptions& options, const char* 
     if (session.json) {
       session.print(answer->dump(2) + "\n");
     } else {
-      report_daemon_answer(session, options.app, *answer);
+      report_daemon_answer(session, options, *answer);
     }
     return kOk;
   }

@@ -110,7 +110,8 @@ Result<int> add_destination_file(Session& session, AddOptions options) {
     std::error_code ignored;
     std::filesystem::remove(written, ignored);
     return fail(
-        reloaded.error().with_context("the daemon refused it, and the file is removed again"));
+        ErrorCode::kFailedPrecondition,
+        "the daemon refused it, and the file is removed again: " + reloaded.error().message());
   }
   return fail(reloaded.error().with_context("the file is written, but the daemon did not reload"));
 }

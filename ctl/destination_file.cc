@@ -26,7 +26,7 @@ Result<void> check_whole(const std::filesystem::path& main_file) {
   if (loaded.config) return {};
   std::string message = "the configuration would not be valid:";
   for (const auto& problem : loaded.problems) message += "\n  " + config::to_string(problem);
-  return fail(ErrorCode::kInvalidArgument, message);
+  return fail(ErrorCode::kFailedPrecondition, message);
 }
 
 }  // namespace

@@ -5,7 +5,8 @@
 // back.
 //
 // Thread:  any; blocks on the disk.
-// Fails:   kInvalidArgument with every problem, kFailedPrecondition when the file exists,
+// Fails:   kFailedPrecondition with every problem or when the file exists, kInvalidArgument for a
+// name,
 //          kPermissionDenied.
 
 #pragma once

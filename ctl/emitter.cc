@@ -7,11 +7,17 @@
 #include <fmt/format.h>
 
 #include "ctl/consent_text.h"
+#include "ctl/text.h"
+#include "frame/frame.h"
 
 namespace telemetryd::ctl {
 
 Result<Emitter> Emitter::open(const std::string& app, const std::filesystem::path& ingest_socket) {
   telemetry_options_t options = TELEMETRY_OPTIONS_INIT;
+  if (!frame::app_name_valid(app.data(), app.size())) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("'{}' is no app's name: 1 to 64 of a-z 0-9 _ -", printable(app)));
+  }
   options.app = app.c_str();
   options.language = "cli";
   options.socket_path = ingest_socket.empty() ? nullptr : ingest_socket.c_str();
@@ -20,7 +26,8 @@ Result<Emitter> Emitter::open(const std::string& app, const std::filesystem::pat
     case TELEMETRY_OK: return Emitter(app, client);
     case TELEMETRY_INVALID:
       return fail(ErrorCode::kInvalidArgument,
-                  fmt::format("'{}' is no app's name: 1 to 64 of a-z 0-9 _ -", app));
+                  fmt::format("{}: a socket's path is absolute and at most 107 bytes long",
+                              printable(ingest_socket.native())));
     default:
       return fail(ErrorCode::kResourceExhausted, "the client cannot have memory or a thread");
   }
@@ -42,7 +49,7 @@ Result<void> Emitter::explain_failure() {
   telemetry_stats_t stats = TELEMETRY_STATS_INIT;
   telemetry_client_stats(client_, &stats);
   if (stats.refused > 0) {
-    return fail(ErrorCode::kInvalidArgument,
+    return fail(ErrorCode::kFailedPrecondition,
                 "the daemon refused the event; its log names the rule");
   }
   return fail(ErrorCode::kUnavailable, "no daemon acknowledged the event before the deadline");

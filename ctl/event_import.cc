@@ -83,7 +83,7 @@ Result<int> import_events(Session& session, const ImportOptions& options) {
   report_problems(session, options, plan);
   if (plan.invalid > 0 && !options.skip_invalid) {
     return fail(
-        ErrorCode::kInvalidArgument,
+        ErrorCode::kFailedPrecondition,
         fmt::format("{} not valid; nothing was sent. Correct the file, or add "
                     "--skip-invalid to leave them out",
                     plan.invalid == 1 ? "1 line is" : count_text(plan.invalid) + " lines are"));
@@ -116,7 +116,8 @@ void add_event_import(CLI::App& event, Command& chosen) {
   import->add_option("--app", options->app, "The app that they belong to")->required();
   import->add_option("FILE", options->file, "The file, or - for standard input")->required();
   import->add_flag("--skip-invalid", options->skip_invalid, "Import the rest when lines are wrong");
-  import->add_option("--rate", options->events_per_second, "Events a second (default 0: no limit)");
+  import->add_option("--rate", options->events_per_second, "Events a second (default 0: no limit)")
+      ->check(CLI::NonNegativeNumber);
   import
       ->add_option("--deadline",
                    options->deadline_seconds,

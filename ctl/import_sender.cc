@@ -42,7 +42,9 @@ Result<void> ImportSender::connect() {
       settings_.socket.c_str(), hello_, static_cast<std::uint32_t>(deadline.count()));
   if (status == TELEMETRY_OK) return check_mode();
   if (status == TELEMETRY_INVALID) {
-    return fail(ErrorCode::kInvalidArgument, "the app's name or the socket's path is not valid");
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "the app's name or the socket's path is not valid; a path is at most 107 bytes long");
   }
   const std::string refusal = printable(stream_.last_refusal());
   return fail(ErrorCode::kUnavailable,

@@ -142,7 +142,7 @@ Result<UniqueFd> open_rereadable(const std::string& path, std::uint64_t spool_by
   struct stat status{};
   if (fstat(fd.get(), &status) != 0) return fail(error_from_errno(errno, path));
   if (S_ISREG(status.st_mode)) return fd;
-  if (S_ISDIR(status.st_mode)) return fail(ErrorCode::kInvalidArgument, path + ": is a folder");
+  if (S_ISDIR(status.st_mode)) return fail(ErrorCode::kFailedPrecondition, path + ": is a folder");
   return spool(fd.get(), spool_bytes_max);
 }
 

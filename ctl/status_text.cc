@@ -30,12 +30,13 @@ std::string accepting(const Json& status) {
   const auto& ingest = member_in(status, "ingest");
   const auto& store = member_in(status, "store");
   const auto& ledger = member_in(status, "ledger");
+  if (ingest.is_null() && store.is_null()) return "It accepts no events and has no store.\n";
   std::string out = fmt::format("It accepts events on {}",
                                 text_in(member_in(status, "paths"), "ingest_socket", "its socket"));
   if (text_in(status, "state") == "stopping") out = "It accepts no new events";
-  out += fmt::format(": {} so far, {} connected now.\n",
+  out += fmt::format(": {} so far, {} since it started.\n",
                      plural(number_in(ledger, "accepted"), "event"),
-                     plural(number_in(ingest, "connections"), "client"));
+                     plural(number_in(ingest, "connections"), "connection"));
   out += fmt::format("The store holds {} of {}",
                      bytes_text(number_in(store, "bytes")),
                      bytes_text(number_in(store, "bytes_max")));
@@ -103,7 +104,7 @@ std::string kept_back(const Json& app) {
   if (!has_value(app, "destination") && number_in(app, "queued_events") > 0) {
     return fmt::format(
         "  {} has no destination: {} kept here and never sent. To send them: "
-        "telemetryctl destination add NAME --url URL --route {}\n",
+        "telemetryctl destination add NAME --kind native --url URL --route {}\n",
         name,
         plural(number_in(app, "queued_events"), "event"),
         name);

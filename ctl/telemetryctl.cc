@@ -1,3 +1,6 @@
+#include <cerrno>
+#include <cstring>
+
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
@@ -33,7 +36,41 @@ int report(const Session& session, const Error& error) {
   const Style style = Style::for_stream(session.err);
   fmt::print(session.err, "{} {}\n", style.paint(Colour::kRed, "telemetryctl:"), error.message());
   if (const char* step = next_step(error)) fmt::print(session.err, "{}\n", step);
-  return error.code() == ErrorCode::kUnavailable ? kUnreachable : kFailed;
+  switch (error.code()) {
+    case ErrorCode::kUnavailable: return kUnreachable;
+    case ErrorCode::kInvalidArgument: return kUsage;  // said of the command line alone
+    default: return kFailed;
+  }
+}
+
+// The parser's own words for a verb it does not know speak of the one that is missing.
+std::string usage_problem(const CLI::App& root, const CLI::ParseError& error) {
+  const auto unknown = root.remaining(true);
+  if (dynamic_cast<const CLI::RequiredError*>(&error) == nullptr || unknown.empty()) {
+    return error.what();
+  }
+  return fmt::format("'{}' is not known here", printable(unknown.front()));
+}
+
+// "telemetryctl event" when that is how far the words were understood.
+std::string understood_so_far(const CLI::App& root) {
+  std::string out = "telemetryctl";
+  const CLI::App* app = &root;
+  for (auto chosen = app->get_subcommands(); !chosen.empty(); chosen = app->get_subcommands()) {
+    app = chosen.front();
+    out += " " + app->get_name();
+  }
+  return out;
+}
+
+// An answer that did not arrive, such as on a full disk, is no answer.
+int finish_output(const Session& session, int code) {
+  errno = 0;
+  const bool flushed = std::fflush(session.out) == 0;
+  if (flushed && std::ferror(session.out) == 0) return code;
+  const char* why = errno != 0 ? strerrordesc_np(errno) : "a write failed";
+  fmt::print(session.err, "telemetryctl: standard output: {}\n", why);
+  return code == kOk ? kFailed : code;
 }
 
 struct GlobalOptions {
@@ -82,8 +119,11 @@ void let_globals_stand_anywhere(CLI::App& app) {
 int run_chosen(Session& session, const Command& chosen) {
   try {
     const auto result = chosen(session);
-    std::fflush(session.out);
-    return result ? *result : report(session, result.error());
+    if (!result) {
+      std::fflush(session.out);
+      return report(session, result.error());
+    }
+    return session.command_line.empty() ? finish_output(session, *result) : *result;
   } catch (const std::exception& error) {
     fmt::print(session.err, "telemetryctl: internal error: {}\n", error.what());
     return kFailed;
@@ -113,9 +153,12 @@ int run_telemetryctl(std::vector<std::string> arguments, std::FILE* out, std::FI
       std::ostringstream text;
       root.exit(error, text, text);
       session.print(text.str());
-      return kOk;
+      return finish_output(session, kOk);
     }
-    fmt::print(err, "telemetryctl: {}\nTry: telemetryctl --help\n", error.what());
+    fmt::print(err,
+               "telemetryctl: {}\nTry: {} --help\n",
+               usage_problem(root, error),
+               understood_so_far(root));
     return kUsage;
   }
   if (!session.command_line.empty() && !root.got_subcommand("run")) {

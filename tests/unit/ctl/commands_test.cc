@@ -58,16 +58,59 @@ class CommandsTest : public testing::Test {
 };
 
 TEST_F(CommandsTest, WrongUsageIsTwo) {
-  for (const std::vector<std::string>& words :
-       std::vector<std::vector<std::string>>{{},
-                                             {"nonsense"},
-                                             {"event"},
-                                             {"event", "send"},
-                                             {"status", "--", "ls"},
-                                             {"run", "--app", "tool"},
-                                             {"queue", "flush", "--deadline", "0"}}) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {},
+           {"nonsense"},
+           {"event"},
+           {"event", "send"},
+           {"status", "--", "ls"},
+           {"run", "--app", "tool"},
+           {"event", "send", "--app", "X!", "--name", "n"},
+           {"consent", "enable", "--app", "X!"},
+           {"event", "send", "--app", "tool", "--name", "n", "--attr", "a:int=x"},
+           {"event", "import", "--app", "tool", "--rate", "-1", "-"},
+           {"queue", "flush", "--deadline", "0"}}) {
     EXPECT_EQ(run(words).code, kUsage);
   }
+}
+
+TEST_F(CommandsTest, AWordNobodyKnowsIsNamedWithTheHelpThatListsTheOthers) {
+  EXPECT_EQ(run({"statu"}).err,
+            "telemetryctl: 'statu' is not known here\nTry: telemetryctl --help\n");
+  EXPECT_EQ(run({"--bogus"}).err,
+            "telemetryctl: '--bogus' is not known here\nTry: telemetryctl --help\n");
+  EXPECT_EQ(run({"event", "sned"}).err,
+            "telemetryctl: 'sned' is not known here\nTry: telemetryctl event --help\n");
+}
+
+TEST_F(CommandsTest, AnAnswerThatCannotBeWrittenIsAFailure) {
+  const test::ScriptedAdmin admin(socket(), {{"GET /v1/status", {200, R"({"state":"ok"})"}}});
+  std::FILE* full = std::fopen("/dev/full", "w");
+  ASSERT_NE(full, nullptr);
+  EXPECT_EQ(run_telemetryctl({"--socket", socket(), "--json", "status"}, full, stderr), kFailed);
+  std::fclose(full);
+}
+
+TEST_F(CommandsTest, ASocketPathThatIsTooLongNamesTheLimit) {
+  const Outcome outcome = run_plain({"--socket", "/" + std::string(120, 'x'), "status"});
+  EXPECT_EQ(outcome.code, kUsage);
+  EXPECT_NE(outcome.err.find("at most 107 bytes"), std::string::npos) << outcome.err;
+}
+
+TEST_F(CommandsTest, ARefusedReloadIsAFailureAndNotWrongUsage) {
+  const test::ScriptedAdmin admin(
+      socket(),
+      {{"POST /v1/reload",
+        {400, R"({"error":{"code":"invalid","message":"no"},"problems":["x:1: bad"]})"}}});
+  EXPECT_EQ(run({"config", "reload"}).code, kFailed);
+}
+
+TEST_F(CommandsTest, StatusOfADaemonThatIsOffDoesNotSayThatItAcceptsEvents) {
+  const test::ScriptedAdmin admin(
+      socket(),
+      {{"GET /v1/status",
+        {200, R"({"state":"degraded","reasons":["off"],"ingest":null,"store":null})"}}});
+  EXPECT_NE(run({"status"}).out.find("It accepts no events"), std::string::npos);
 }
 
 TEST_F(CommandsTest, HelpAndVersionAreAnswers) {
@@ -211,7 +254,7 @@ TEST_F(CommandsTest, EnablingIsRefusedWhereNobodyDecides) {
 }
 
 TEST_F(CommandsTest, AnAppNameCannotLeaveTheConfigFolder) {
-  EXPECT_EQ(run({"consent", "enable", "--app", "../../x"}).code, kFailed);
+  EXPECT_EQ(run({"consent", "enable", "--app", "../../x"}).code, kUsage);
 }
 
 TEST_F(CommandsTest, TheVariableWinsInConsentStatus) {
