@@ -101,8 +101,13 @@ void wire_queue_news(Parts& parts) {
 
 void wire_watchdog(Parts& parts) {
   parts.watchdog->ask_with([&parts](const std::function<void()>& answered) {
-    if (!parts.store) return answered();
-    (void)parts.store->post([&parts, answered](store::Store&) { (void)parts.loop.post(answered); });
+    if (!parts.store) {
+      answered();
+      return true;
+    }
+    const auto posted = parts.store->post(
+        [&parts, answered](store::Store&) { parts.loop.post_when_room(answered); });
+    return posted.has_value();
   });
 }
 
@@ -168,13 +173,13 @@ Result<void> Daemon::open_store(const StoreFactory& open_store) {
       store::StoreThread::Hooks{
           .on_room =
               [this] {
-                (void)parts_.loop.post([this] {
+                parts_.loop.post_when_room([this] {
                   if (parts_.ingest) parts_.ingest->resume_reading();
                 });
               },
           .on_fatal =
               [this](const Error& error) {
-                (void)parts_.loop.post([this, error] { store_broke(error); });
+                parts_.loop.post_when_room([this, error] { store_broke(error); });
               },
       });
   return {};

@@ -63,7 +63,7 @@ void EventTail::begin() {
   const auto posted = store_.post([this](store::Store& store) {
     hooks_.watch(store, true);
     const auto last = last_seq(store, epoch_);
-    (void)loop_.post([this, last] {
+    loop_.post_when_room([this, last] {
       fetching_ = false;
       if (!last) {
         log::warn("tail_start_failed", {{"cause", last.error().message()}});
@@ -88,7 +88,7 @@ void EventTail::fetch() {
   query.limit = kPageEvents;
   const auto posted = store_.post([this, query](store::Store& store) {
     auto events = store.list(query);
-    (void)loop_.post([this, events = std::move(events)] {
+    loop_.post_when_room([this, events = std::move(events)] {
       fetching_ = false;
       if (!events) {
         log::warn("tail_failed", {{"cause", events.error().message()}});

@@ -36,7 +36,7 @@ void MachineIds::ask(const std::string& app, std::function<void(std::string)> do
   const auto posted = store_.post([this, app](store::Store& store) {
     const auto id = read_or_derive(store, app, uid_file_);
     if (!id) log::warn("machine_id_unavailable", {{"app", app}, {"cause", id.error().message()}});
-    (void)loop_.post([this, app, text = id.value_or("")] { answer(app, text); });
+    loop_.post_when_room([this, app, text = id.value_or("")] { answer(app, text); });
   });
   if (!posted) answer(app, "");
 }

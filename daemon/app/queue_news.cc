@@ -7,13 +7,16 @@
 namespace telemetryd::app {
 
 void QueueNews::tell(const store::QueueChange& change) {
-  const MutexLock lock(mutex_);
-  Numbered& waiting = waiting_[change.app];
-  const bool urgent = waiting.change.urgent || change.urgent;
-  waiting = {change, schedule::next_queue_number()};
-  waiting.change.urgent = urgent;
-  // When the loop takes nothing now, the next change tries again.
-  if (!posted_) posted_ = loop_.post([this] { deliver(); }).has_value();
+  {
+    const MutexLock lock(mutex_);
+    Numbered& waiting = waiting_[change.app];
+    const bool urgent = waiting.change.urgent || change.urgent;
+    waiting = {change, schedule::next_queue_number()};
+    waiting.change.urgent = urgent;
+    if (std::exchange(posted_, true)) return;
+  }
+  // There may be no next change to try again with.
+  loop_.post_when_room([this] { deliver(); });
 }
 
 void QueueNews::deliver() {

@@ -28,7 +28,7 @@ void commit(Parts& parts, const Next& next) {
   if (!parts.store) return next();
   parts.store->commit_now();
   const auto posted =
-      parts.store->post([&parts, next](store::Store&) { (void)parts.loop.post(next); });
+      parts.store->post([&parts, next](store::Store&) { parts.loop.post_when_room(next); });
   if (!posted) next();
 }
 

@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace telemetryd::app {
+namespace {
+
+constexpr int kRefusedPart = 16;  // of the interval, until a refused question is asked again
+
+}  // namespace
 
 Watchdog::Watchdog(loop::Loop& loop, Notifier& notifier)
     : notifier_(notifier), timer_(loop, [this] { half_interval_passed(); }) {
@@ -25,11 +30,12 @@ void Watchdog::arm() {
   notifier_.watchdog_interval(notifier_.watchdog());
   notifier_.watchdog_ping();
   asked_ = *answered_;
+  refused_ = false;
   half_interval_passed();
 }
 
 void Watchdog::half_interval_passed() {
-  const bool answered = *answered_ == asked_;
+  const bool answered = !refused_ && *answered_ == asked_;
   if (answered && !seen_ && !busy_) {
     notifier_.watchdog_interval(std::chrono::microseconds(0));
     return;
@@ -37,16 +43,22 @@ void Watchdog::half_interval_passed() {
   if (answered) {
     notifier_.watchdog_ping();
     seen_ = false;
-    const std::uint64_t question = ++asked_;
-    const auto answer = [answered_to = answered_, question] { *answered_to = question; };
-    if (ask_) {
-      ask_(answer);
-    } else {
-      answer();
-    }
   }
-  const auto half = std::chrono::ceil<std::chrono::milliseconds>(notifier_.watchdog() / 2);
-  timer_.start_once(std::max(half, std::chrono::milliseconds(1)));
+  if (answered || refused_) ask();
+  // Early enough that an answer to the second try still makes the interval.
+  const auto wait = notifier_.watchdog() / (refused_ ? kRefusedPart : 2);
+  timer_.start_once(
+      std::max(std::chrono::ceil<std::chrono::milliseconds>(wait), std::chrono::milliseconds(1)));
+}
+
+void Watchdog::ask() {
+  const std::uint64_t question = asked_ + 1;
+  const auto answer = [answered_to = answered_, question] { *answered_to = question; };
+  refused_ = ask_ && !ask_(answer);
+  // Only a question that was taken is open.
+  if (refused_) return;
+  asked_ = question;
+  if (!ask_) answer();
 }
 
 }  // namespace telemetryd::app

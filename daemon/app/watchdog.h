@@ -3,8 +3,9 @@
 //
 // Armed by the first sign of work. At half of the interval it asks both threads: the timer itself
 // proves the loop, a function posted to the store thread proves that one. A ping goes out only when
-// the last question was answered. When nothing happened in between and nothing is outstanding, the
-// watchdog is disarmed and the timer stops: an idle daemon does not wake.
+// the last question was answered; a question that found no room is asked again soon, because a full
+// queue alone does not say that its thread hangs. When nothing happened in between and nothing is
+// outstanding, the watchdog is disarmed and the timer stops: an idle daemon does not wake.
 //
 // Owns:    one timer, while armed.
 // Thread:  loop.
@@ -21,8 +22,9 @@ namespace telemetryd::app {
 
 class Watchdog {
  public:
-  // `ask` makes every other thread that can hang call `answered` on the loop.
-  using Ask = std::function<void(std::function<void()> answered)>;
+  // `ask` makes every other thread that can hang call `answered` on the loop. False: there was no
+  // room for the question, and no answer will come.
+  using Ask = std::function<bool(std::function<void()> answered)>;
 
   Watchdog(loop::Loop& loop, Notifier& notifier);
 
@@ -38,12 +40,14 @@ class Watchdog {
  private:
   void arm();
   void half_interval_passed();
+  void ask();
 
   Notifier& notifier_;
   loop::Timer timer_;
   Ask ask_;
   bool busy_ = false;
   bool seen_ = false;
+  bool refused_ = false;  // the last question was not taken
   std::uint64_t asked_ = 0;
   // Survives us in answers that are still under way.
   std::shared_ptr<std::uint64_t> answered_ = std::make_shared<std::uint64_t>(0);

@@ -1,5 +1,7 @@
 #include "loop/loop.h"
 
+#include <thread>
+
 #include "loop/loop_impl.h"
 
 namespace telemetryd::loop {
@@ -73,6 +75,15 @@ Result<void> Loop::post(std::function<void()> work) {
   }
   if (first) uv_async_send(&impl_->wake->uv);
   return {};
+}
+
+void Loop::post_when_room(const std::function<void()>& work) {
+  for (;;) {
+    const auto posted = post(work);
+    if (posted || posted.error().code() != ErrorCode::kResourceExhausted) return;
+    // The loop is behind by tens of thousands of functions; this is not the moment to be exact.
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 bool Loop::on_loop_thread() const {

@@ -44,6 +44,10 @@ class Loop {
   // kCancelled after stop.
   Result<void> post(std::function<void()> work);
 
+  // For an answer that somebody waits for, from a thread that the loop does not wait for while it
+  // runs: waits until there is room. After stop it does nothing.
+  void post_when_room(const std::function<void()>& work);
+
   bool on_loop_thread() const;
 
   struct Impl;
@@ -157,7 +161,8 @@ class Child {
 // says what is there.
 [[nodiscard]] Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog);
 
-// Blocking connect for the few places that are not on the loop, and non-blocking result.
+// Never waits: kUnavailable when the listener has too many connections to accept. The result is
+// non-blocking too.
 [[nodiscard]] Result<UniqueFd> connect_unix(const std::string& path);
 
 }  // namespace telemetryd::loop

@@ -135,14 +135,12 @@ Result<UniqueFd> listen_unix(const std::string& path, unsigned mode, int backlog
 
 Result<UniqueFd> connect_unix(const std::string& path) {
   TELEMETRYD_ASSIGN(const sockaddr_un address, address_of(path));
-  TELEMETRYD_ASSIGN(UniqueFd fd, new_socket(0));
-  while (::connect(fd.get(), generic(address), sizeof address) != 0) {
-    if (errno != EINTR) return fail(error_from_errno(errno, path));
+  TELEMETRYD_ASSIGN(UniqueFd fd, new_socket(SOCK_NONBLOCK));
+  if (::connect(fd.get(), generic(address), sizeof address) == 0) return fd;
+  if (errno == EAGAIN) {
+    return fail(ErrorCode::kUnavailable, path + ": too many connections wait to be accepted");
   }
-  if (::fcntl(fd.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0) {
-    return fail(error_from_errno(errno, path));
-  }
-  return fd;
+  return fail(error_from_errno(errno, path));
 }
 
 }  // namespace telemetryd::loop

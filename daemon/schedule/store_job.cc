@@ -1,25 +1,12 @@
 #include "schedule/store_job.h"
 
-#include <chrono>
 #include <memory>
-#include <thread>
 #include <utility>
 
 #include "schedule/queue_number.h"
 
 namespace telemetryd::schedule {
 namespace {
-
-// A full post queue means that the loop is behind by tens of thousands of messages. An answer that
-// was lost would strand a destination, so the store thread waits for room; the loop never waits for
-// the store thread while it runs, so this ends.
-void bring_back(loop::Loop& loop, const std::function<void()>& work) {
-  for (;;) {
-    const auto posted = loop.post(work);
-    if (posted || posted.error().code() != ErrorCode::kResourceExhausted) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-}
 
 StoreAnswer run(store::Store& store, const StoreJob& job) {
   StoreAnswer answer;
@@ -43,7 +30,8 @@ Result<void> run_on_store(store::StoreThread& store,
                           std::function<void(StoreAnswer)> done) {
   return store.post([&loop, job = std::move(job), done = std::move(done)](store::Store& opened) {
     auto answer = std::make_shared<StoreAnswer>(run(opened, job));
-    bring_back(loop, [answer, done] { done(std::move(*answer)); });
+    // An answer that was lost would strand a destination.
+    loop.post_when_room([answer, done] { done(std::move(*answer)); });
   });
 }
 

@@ -115,6 +115,19 @@ TEST(ConnectUnix, GivesANonBlockingDescriptorThatIsNotInherited) {
   EXPECT_NE(::fcntl(fd->get(), F_GETFD) & FD_CLOEXEC, 0);
 }
 
+TEST(ConnectUnix, AFullBacklogIsAnErrorAndNotAWait) {
+  const test::TempDir dir;
+  const auto listening = listen_unix(dir / "s.sock", 0600, 1);
+  std::vector<UniqueFd> waiting;
+  auto fd = connect_unix(dir / "s.sock");
+  while (fd && waiting.size() < 100) {
+    waiting.push_back(std::move(*fd));
+    fd = connect_unix(dir / "s.sock");
+  }
+  ASSERT_FALSE(fd);
+  EXPECT_EQ(fd.error().code(), ErrorCode::kUnavailable);
+}
+
 TEST(Listener, AcceptsEverybodyWhoWaits) {
   const test::TempDir dir;
   Loop loop;

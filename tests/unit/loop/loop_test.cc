@@ -52,6 +52,15 @@ TEST(Loop, BoundsWhatWaits) {
   EXPECT_TRUE(loop.post([] {}));
 }
 
+TEST(Loop, AnAnswerWaitsForRoomInsteadOfBeingLost) {
+  Loop loop;
+  for (std::size_t i = 0; i < Loop::kPostsMax; ++i) ASSERT_TRUE(loop.post([] {}));
+  bool answered = false;
+  std::thread other([&] { loop.post_when_room([&] { answered = true; }); });
+  serve_until(loop, [&] { return answered; });
+  other.join();
+}
+
 TEST(Loop, ServesWhatAPostedFunctionPosts) {
   Loop loop;
   bool second = false;
