@@ -19,6 +19,13 @@ void Destination::queue_is(std::uint64_t events, std::uint64_t bytes) {
   if (events == 0) next_sync_.reset();
 }
 
+void Destination::resume(BootMs now) {
+  if (events_ == 0) return;
+  const milliseconds within = std::min(timing_.sync_interval, kResumeMax);
+  // The first regular sync keeps its random phase in the whole interval.
+  next_sync_ = now + uniform(milliseconds(0), within, prng_).count();
+}
+
 void Destination::reconsider(BootMs now) {
   stuck_events_ = 0;
   stuck_bytes_ = 0;

@@ -47,6 +47,7 @@ struct Failure {
 class Destination {
  public:
   static constexpr std::size_t kErrorBytesMax = 512;
+  static constexpr std::chrono::milliseconds kResumeMax{30000};
 
   enum class State { kIdle, kWaiting, kSending, kBackoff, kHeld };
 
@@ -54,6 +55,10 @@ class Destination {
 
   // What its apps hold together now, leased rows included.
   void queue_is(std::uint64_t events, std::uint64_t bytes);
+
+  // At start, after queue_is(): what is queued is from before, and may be urgent. It is synced at a
+  // random time within kResumeMax, or the interval when that is shorter, but not before a backoff.
+  void resume(BootMs now);
 
   // An urgent row arrived: due now, but never past a backoff.
   void urge() { urgent_ = true; }

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "schedule/owed_answers.h"
 
 namespace telemetryd::schedule {
 
@@ -34,6 +35,8 @@ struct ForwarderLink::Impl {
         hooks(std::move(hooks_arg)),
         timeout(loop,
                 [this] {
+                  // What is ending already must not take the next link along.
+                  if (ending) return;
                   end(said_hello ? "forwarder gave no answer in time"
                                  : "forwarder sent no greeting in time");
                 }),
@@ -49,7 +52,7 @@ struct ForwarderLink::Impl {
   MessageReader reader;
   bool said_hello = false;
   bool ending = false;  // broken while the stream was calling us; ends on the next turn
-  std::size_t answers_owed = 0;
+  OwedAnswers owed;
   std::uint32_t failures = 0;
   loop::Timer timeout;
   loop::Timer grace;
@@ -63,7 +66,8 @@ struct ForwarderLink::Impl {
   void on_data(std::span<const std::uint8_t> bytes);
   Result<void> on_message(FromForwarder message);
   Result<void> on_hello(const Hello& hello);
-  void answered();
+  Result<void> answered(std::uint64_t id);
+  void start_answer_timeout();
   void end_later(std::string why);
   void end(const std::string& why);
   void count_failure();
@@ -118,7 +122,7 @@ Result<void> ForwarderLink::Impl::open() {
   }
   reader = MessageReader();
   said_hello = false;
-  answers_owed = 0;
+  owed.clear();
   stream = std::make_unique<loop::Stream>(
       loop,
       std::move(*fd),
@@ -146,12 +150,13 @@ void ForwarderLink::Impl::on_data(std::span<const std::uint8_t> bytes) {
 Result<void> ForwarderLink::Impl::on_message(FromForwarder message) {
   if (const auto* hello = std::get_if<Hello>(&message)) return on_hello(*hello);
   if (!said_hello) return fail(ErrorCode::kInvalidArgument, "forwarder spoke before its greeting");
-  if (answers_owed == 0) return fail(ErrorCode::kInvalidArgument, "forwarder answered unasked");
-  answered();
   if (auto* outcome = std::get_if<Outcome>(&message)) {
+    TELEMETRYD_TRY(answered(outcome->lease_id));
     hooks.on_outcome(std::move(*outcome));
   } else {
-    hooks.on_probe_result(std::move(std::get<ProbeResult>(message)));
+    auto& result = std::get<ProbeResult>(message);
+    TELEMETRYD_TRY(answered(result.id));
+    hooks.on_probe_result(std::move(result));
   }
   return {};
 }
@@ -171,16 +176,22 @@ Result<void> ForwarderLink::Impl::on_hello(const Hello& hello) {
   return {};
 }
 
-void ForwarderLink::Impl::answered() {
+Result<void> ForwarderLink::Impl::answered(std::uint64_t id) {
+  if (!owed.answered(id)) {
+    return fail(ErrorCode::kInvalidArgument, "forwarder answered unasked");
+  }
   // One answer is worth more than one greeting: a forwarder that dies on each lease keeps its
   // backoff.
   failures = 0;
   link.earliest_ = 0;
-  if (--answers_owed == 0) {
-    timeout.stop();
-  } else {
-    timeout.start_once(kAnswerMax);
-  }
+  start_answer_timeout();
+  return {};
+}
+
+void ForwarderLink::Impl::start_answer_timeout() {
+  const auto deadline = owed.deadline();
+  if (!deadline) return timeout.stop();
+  timeout.start_once(std::chrono::milliseconds(*deadline - clock.boot_ms()));
 }
 
 void ForwarderLink::Impl::end_later(std::string why) {
@@ -210,7 +221,7 @@ void ForwarderLink::Impl::reset_stream() {
   timeout.stop();
   stream.reset();
   said_hello = false;
-  answers_owed = 0;
+  owed.clear();
 }
 
 void ForwarderLink::Impl::kill_all() {
@@ -248,11 +259,11 @@ bool ForwarderLink::ready() const {
   return impl_->stream != nullptr && impl_->said_hello && !impl_->ending;
 }
 
-void ForwarderLink::send(std::string message, bool answer_owed) {
+void ForwarderLink::send(std::string message, std::optional<std::uint64_t> owed) {
   TELEMETRYD_CHECK(ready());
-  if (answer_owed) {
-    ++impl_->answers_owed;
-    impl_->timeout.start_once(kAnswerMax);
+  if (owed) {
+    impl_->owed.owe(*owed, impl_->clock.boot_ms() + kAnswerMax.count());
+    impl_->start_answer_timeout();
   }
   impl_->stream->write(std::move(message));
 }

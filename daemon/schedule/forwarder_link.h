@@ -7,7 +7,7 @@
 //
 // Owns:    the socket, the child, the time-outs of Hello and answers.
 // Thread:  loop.
-// Limits:  kHelloMax until Hello, kAnswerMax without any answer while one is owed.
+// Limits:  kHelloMax until Hello, kAnswerMax for each answer that is owed.
 // Fails:   through on_end, with words for `telemetryctl destination list`.
 
 #pragma once
@@ -68,8 +68,8 @@ class ForwarderLink {
   // Somebody asks by hand: no waiting for the next open().
   void forgive() { earliest_ = 0; }
 
-  // Only while ready(). An answer is owed until on_outcome or on_probe_result.
-  void send(std::string message, bool answer_owed);
+  // Only while ready(). The answer to `owed`, a lease's or a probe's ID, has kAnswerMax to come.
+  void send(std::string message, std::optional<std::uint64_t> owed);
   // Orderly end: the forwarder sees end of file and exits.
   void close();
   // close(), then waits for the child to exit and kills it after `grace`. `done` comes once, on a

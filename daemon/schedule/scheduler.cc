@@ -104,6 +104,7 @@ void Scheduler::Impl::started_with(StoreAnswer answer) {
   }
   take_queues(answer);
   reroute();
+  for (auto& [name, slot] : slots) slot->machine.resume(clock.boot_ms());
   turn();
 }
 
@@ -186,11 +187,12 @@ void Scheduler::Impl::reconfigure(std::vector<DestinationSpec> destinations) {
 }
 
 void Scheduler::Impl::on_link_ready() {
-  if (std::exchange(reload_owed, false)) link.send(encode_reload(), false);
+  if (std::exchange(reload_owed, false)) link.send(encode_reload(), std::nullopt);
   for (auto& [id, probe] : probes) {
     if (std::exchange(probe.sent, true)) continue;
-    link.send(encode_probe(id, probe.destination), true);
+    link.send(encode_probe(id, probe.destination), id);
   }
+  for (const auto& handover : std::exchange(for_link, {})) send_lease(handover);
   turn();
 }
 
@@ -201,24 +203,24 @@ void Scheduler::Impl::turn() {
   turning = true;
   while (std::exchange(turn_again, false) && started && !ended) turn_once();
   turning = false;
+  // Also before the start and after the end: a flush is answered by its deadline.
+  finish_flushes();
 }
 
 void Scheduler::Impl::turn_once() {
   const BootMs now = clock.boot_ms();
   std::optional<BootMs> wake_at;
-  const bool wanted = serve_slots(now, wake_at);
-  serve_link(wanted, now, wake_at);
+  serve_slots(now, wake_at);
+  serve_link(now, wake_at);
   if (wake_at) {
     wake.start_once(milliseconds(std::max<BootMs>(0, *wake_at - now)));
   } else {
     wake.stop();
   }
-  finish_flushes();
   tell_busy();
 }
 
-bool Scheduler::Impl::serve_slots(BootMs now, std::optional<BootMs>& wake_at) {
-  bool wanted = false;
+void Scheduler::Impl::serve_slots(BootMs now, std::optional<BootMs>& wake_at) {
   std::vector<Slot*> due;
   for (auto& [name, slot] : slots) {
     if (slot->busy) continue;
@@ -226,19 +228,17 @@ bool Scheduler::Impl::serve_slots(BootMs now, std::optional<BootMs>& wake_at) {
     if (action.kind == Action::Kind::kWait) earlier(wake_at, action.until);
     if (action.kind == Action::Kind::kLease) due.push_back(slot.get());
   }
-  for (Slot* slot : due) {
-    if (link.ready()) {
-      request_lease(*slot);
-    } else {
-      wanted = true;
-    }
+  // The forwarder is started for rows that were lent, not for those that may not leave. While it
+  // would not be started, nothing is taken from the store either.
+  if (!due.empty() && !link.ready() && now < link.earliest()) {
+    return earlier(wake_at, link.earliest());
   }
-  return wanted;
+  for (Slot* slot : due) request_lease(*slot);
 }
 
-void Scheduler::Impl::serve_link(bool wanted, BootMs now, std::optional<BootMs>& wake_at) {
+void Scheduler::Impl::serve_link(BootMs now, std::optional<BootMs>& wake_at) {
   const bool probing = !probes.empty();
-  if (wanted || (probing && !link.is_open())) {
+  if (!for_link.empty() || (probing && !link.is_open())) {
     if (link.is_open()) return;
     if (now < link.earliest()) return earlier(wake_at, link.earliest());
     if (const auto opened = link.open(); !opened) on_link_end(opened.error().message());

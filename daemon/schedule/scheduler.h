@@ -3,8 +3,9 @@
 //
 // Per destination: wait for interval (random phase, jitter), size or urgency; lease; hand over;
 // settle or back off with full jitter; drain everything that is due, oldest first, one lease out at
-// a time. The decisions are a plain state machine with time as an argument
-// (schedule/destination.h); this class connects it to timers, store and forwarder.
+// a time. What was queued before a restart may be urgent, which the store does not remember, so it
+// is due within kResumeMax of the start. The decisions are a plain state machine with time as an
+// argument (schedule/destination.h); this class connects it to timers, store and forwarder.
 //
 // Owns:    the link to the forwarder (child or connected), the destinations' timers. No timer while
 // nothing is queued. Thread:  loop.

@@ -23,19 +23,13 @@ std::map<std::string, store::QueueInfo> Scheduler::Impl::known_queues() const {
 void Scheduler::Impl::flush(std::function<void(Result<void>)> done, milliseconds deadline) {
   auto flush = std::make_shared<Flush>();
   flush->done = std::move(done);
-  // A timer must not end inside its own callback: the next turn finishes the flush.
   flush->deadline = std::make_unique<loop::Timer>(loop, [this, weak = std::weak_ptr<Flush>(flush)] {
     const auto late = weak.lock();
     if (!late) return;
     late->first_error = Error(ErrorCode::kDeadlineExceeded, "not everything was sent in time");
     late->waiting.clear();
     late->armed = true;
-    if (const auto posted = loop.post([this, token = std::weak_ptr<bool>(alive)] {
-          if (!token.expired()) turn();
-        });
-        !posted) {
-      log::warn("flush_end_postponed", {{"cause", posted.error().message()}});
-    }
+    turn();
   });
   flush->deadline->start_once(deadline);
   flushes.push_back(flush);

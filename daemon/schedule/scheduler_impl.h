@@ -74,7 +74,7 @@ struct Scheduler::Impl {
     bool sent = false;
   };
 
-  // A lease between the store and the forwarder, waiting for machine IDs.
+  // A lease between the store and the forwarder, waiting for machine IDs, then for the link.
   struct Handover {
     std::string destination;
     store::Lease lease;
@@ -100,7 +100,8 @@ struct Scheduler::Impl {
   std::map<std::string, AppQueue> apps;
   std::list<std::shared_ptr<Flush>> flushes;
   std::map<std::uint64_t, Probe> probes;
-  std::vector<store::LeaseId> unreleased;  // to be given back with the next job
+  std::vector<std::shared_ptr<Handover>> for_link;  // complete, until the forwarder has greeted
+  std::vector<store::LeaseId> unreleased;           // to be given back with the next job
   std::uint64_t next_id = 1;
   bool started = false;
   bool ended = false;  // stop() is past its flush
@@ -135,8 +136,8 @@ struct Scheduler::Impl {
   void stop(bool sync, std::chrono::milliseconds deadline, std::function<void()> done);
   void turn();
   void turn_once();
-  bool serve_slots(BootMs now, std::optional<BootMs>& wake_at);
-  void serve_link(bool wanted, BootMs now, std::optional<BootMs>& wake_at);
+  void serve_slots(BootMs now, std::optional<BootMs>& wake_at);
+  void serve_link(BootMs now, std::optional<BootMs>& wake_at);
   void on_link_ready();
   void finish_stop(std::chrono::milliseconds grace, std::function<void()> done);
   void tell_busy();
@@ -147,6 +148,10 @@ struct Scheduler::Impl {
   void request_lease(Slot& slot);
   void lease_answered(const std::string& destination, StoreAnswer answer);
   void hand_over(Slot& slot, store::Lease lease);
+  void machine_id_is(const std::shared_ptr<Handover>& handover,
+                     const std::string& app,
+                     const std::string& id);
+  Slot* holder_of(const Handover& handover);
   void send_lease(const std::shared_ptr<Handover>& handover);
   void on_outcome(Outcome outcome);
   void on_link_end(const std::string& why);

@@ -63,7 +63,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
     job.lease = std::move(request);
   }
   job.queues_of = slot.apps;
-  job.releases = std::exchange(unreleased, {});
+  job.releases = unreleased;
   const auto posted = run_on_store(
       store,
       loop,
@@ -71,7 +71,9 @@ void Scheduler::Impl::request_lease(Slot& slot) {
       [this, token = std::weak_ptr<bool>(alive), name = slot.spec.name](StoreAnswer answer) {
         if (!token.expired()) lease_answered(name, std::move(answer));
       });
-  if (!posted) lease_failed(slot, {false, {}, "store: " + posted.error().message()});
+  if (!posted) return lease_failed(slot, {false, {}, "store: " + posted.error().message()});
+  // Not before: what is in a job that was refused would stay out as long as we live.
+  unreleased.clear();
 }
 
 void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer answer) {
@@ -143,19 +145,41 @@ void Scheduler::Impl::hand_over(Slot& slot, store::Lease lease) {
   for (const std::string& app : asked) {
     hooks.machine_id(
         app, [this, token = std::weak_ptr<bool>(alive), handover, app](const std::string& id) {
-          if (token.expired()) return;
-          handover->machine_ids[app] = id;
-          if (--handover->ids_missing == 0) send_lease(handover);
+          if (!token.expired()) machine_id_is(handover, app, id);
         });
   }
 }
 
+void Scheduler::Impl::machine_id_is(const std::shared_ptr<Handover>& handover,
+                                    const std::string& app,
+                                    const std::string& id) {
+  Slot* slot = holder_of(*handover);
+  if (slot == nullptr) return;
+  // Events without their machine's ID could not be told apart upstream.
+  if (id.empty()) {
+    lease_failed(*slot, {false, {}, "no machine ID for " + app + "; the log says why"});
+    return turn();
+  }
+  handover->machine_ids[app] = id;
+  if (--handover->ids_missing == 0) send_lease(handover);
+}
+
+// Nobody when the lease has failed meanwhile.
+Scheduler::Impl::Slot* Scheduler::Impl::holder_of(const Handover& handover) {
+  Slot* slot = find(handover.destination);
+  const bool holds = slot != nullptr && slot->out && slot->out->store_lease == handover.lease.id;
+  return holds ? slot : nullptr;
+}
+
 void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
-  Slot* slot = find(handover->destination);
-  // The link may have ended meanwhile, and taken the lease with it.
-  if (slot == nullptr || !slot->out || slot->out->store_lease != handover->lease.id) return;
-  if (!link.ready()) {
+  Slot* slot = holder_of(*handover);
+  if (slot == nullptr) return;
+  if (!link.ready() && clock.boot_ms() < link.earliest()) {
     lease_failed(*slot, {false, {}, "forwarder ended"});
+    return turn();
+  }
+  if (!link.ready()) {
+    for_link.push_back(handover);
     return turn();
   }
   std::vector<OutgoingRow> rows;
@@ -169,7 +193,7 @@ void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
               {"attempt", slot->machine.attempt()}});
   link.send(
       encode_lease(slot->out->message_id, handover->destination, slot->machine.attempt(), rows),
-      true);
+      slot->out->message_id);
 }
 
 void Scheduler::Impl::on_outcome(Outcome outcome) {
@@ -226,6 +250,7 @@ void Scheduler::Impl::on_link_end(const std::string& why) {
     const bool waits_for_link = !slot->busy && slot->machine.step(now).kind == Action::Kind::kLease;
     if (slot->out || waits_for_link) hit.push_back(slot.get());
   }
+  for_link.clear();
   for (Slot* slot : hit) lease_failed(*slot, {false, {}, why});
   std::vector<std::uint64_t> asked;
   for (const auto& [id, probe] : probes) asked.push_back(id);
@@ -255,7 +280,6 @@ void Scheduler::Impl::save_state(Slot& slot) {
         log::warn("destination_state_not_saved",
                   {{"destination", name}, {"cause", answer.saved.error().message()}});
       });
-  // Not taken: the leases come back with the next job, or they would stay out as long as we live.
   if (posted) unreleased.clear();
 }
 

@@ -238,8 +238,9 @@ class DaemonRig : public ::testing::Test {
       return route_;
     };
     hooks.held = [this] { return held_; };
-    hooks.machine_id = [](const std::string& app, const std::function<void(std::string)>& done) {
-      done("machine-of-" + app);
+    hooks.machine_id = [this](const std::string& app,
+                              const std::function<void(std::string)>& done) {
+      done(identity_known_ ? "machine-of-" + app : "");
     };
     hooks.on_busy = [this](bool busy) { busy_ = busy; };
     scheduler_ = std::make_unique<schedule::Scheduler>(
@@ -300,6 +301,19 @@ class DaemonRig : public ::testing::Test {
     reached.wait(false);
   }
 
+  // Until `go_on`, the store thread is busy and takes no further work.
+  void fill_store_posts(std::atomic<bool>& go_on) {
+    std::atomic<bool> reached = false;
+    ASSERT_TRUE(store_->post([&](store::Store&) {
+      reached = true;
+      reached.notify_all();
+      go_on.wait(false);
+    }));
+    reached.wait(false);
+    while (store_->post([](store::Store&) {})) {
+    }
+  }
+
   void settle_loop() {
     for (int i = 0; i < 20; ++i) loop_.poll();
   }
@@ -341,6 +355,7 @@ class DaemonRig : public ::testing::Test {
   std::vector<schedule::DestinationSpec> specs_ = {{"main", "native"}};
   std::string route_ = "main";
   std::set<std::pair<std::uint32_t, std::string>> held_;
+  bool identity_known_ = true;
   bool busy_ = false;
   std::unique_ptr<store::StoreThread> store_;
   std::unique_ptr<schedule::Scheduler> scheduler_;

@@ -240,6 +240,98 @@ TEST_F(Scheduler, AnUrgentNoticeHeardBeforeAnEmptyAnswerIsNotForgotten) {
   EXPECT_EQ(account("tool", store::account::kDelivered), 1);
 }
 
+TEST_F(Scheduler, RowsThatMayNotLeaveStartNoForwarder) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  held_ = {{1000, "tool"}};
+  start_scheduler();
+  append("tool", 1500);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(status().state, "waiting");
+  EXPECT_EQ(forwarder.connections(), 0);
+}
+
+TEST_F(Scheduler, EventsWithoutAMachineIdAreNotSent) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  identity_known_ = false;
+  start_scheduler();
+  append("tool", 5);
+  const auto flushed = flush();
+  ASSERT_FALSE(flushed);
+  EXPECT_NE(flushed.error().message().find("no machine ID for tool"), std::string::npos);
+  EXPECT_TRUE(forwarder.seen().empty());
+  identity_known_ = true;
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+}
+
+TEST_F(Scheduler, ALeaseIsGivenBackEvenWhenTheStoreIsTooBusyToTakeIt) {
+  std::atomic<bool> answer = false;
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  forwarder.then([&](const v1::ToForwarder& message) {
+    answer.wait(false);
+    return answer_with(message, v1::VERDICT_RETRY, "status 503");
+  });
+  options_.retry_delay_min = options_.retry_delay_max = 0ms;
+  start_scheduler();
+  append("tool", 5, true);
+  run_until([&] { return !forwarder.seen().empty(); });
+  std::atomic<bool> go_on = false;
+  fill_store_posts(go_on);
+  answer = true;
+  answer.notify_all();
+  run_until([&] { return !busy_; });
+  // Tries again with the store still full.
+  scheduler_->queue_changed({"tool", 5, 50, true}, schedule::next_queue_number());
+  go_on = true;
+  go_on.notify_all();
+  run_until([&] { return store_->post([](store::Store&) {}).has_value(); });
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+}
+
+TEST_F(Scheduler, AFlushIsAnsweredWhereverTheForwarderDies) {
+  for (const char* death :
+       {"exit 0", "kill -9 $$", "printf x >&3", "read -r line <&3", "sleep 0"}) {
+    options_.forward_command = {"/bin/sh", "-c", death};
+    options_.forward_socket.clear();
+    start_scheduler();
+    append("tool", 1);
+    for (int round = 0; round < 3; ++round) EXPECT_FALSE(flush(1000ms)) << death;
+    scheduler_.reset();
+    settle_loop();
+  }
+}
+
+TEST_F(Scheduler, AFlushBeforeTheStartOrAfterTheEndIsAnswered) {
+  options_.forward_socket = socket_path();
+  make_scheduler();
+  append("tool", 1);
+  const auto early = flush(10ms);
+  ASSERT_FALSE(early);
+  EXPECT_EQ(early.error().code(), ErrorCode::kDeadlineExceeded);
+  EXPECT_TRUE(loop_.post([this] { scheduler_->start(); }));
+  status();
+  bool stopped = false;
+  scheduler_->stop(false, 1s, [&] { stopped = true; });
+  run_until([&] { return stopped; });
+  const auto flushed = flush(10ms);
+  ASSERT_FALSE(flushed);
+  EXPECT_EQ(flushed.error().code(), ErrorCode::kDeadlineExceeded);
+}
+
+TEST_F(Scheduler, AnUrgentRowFromBeforeARestartIsSentSoon) {
+  route_ = "unknown";
+  start_scheduler();
+  append("tool", 1, true);
+  settle_loop();
+  scheduler_.reset();
+  route_ = "main";
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  ASSERT_TRUE(status().next_attempt_s.has_value());
+  EXPECT_LE(*status().next_attempt_s, 30);
+}
+
 TEST_F(Scheduler, AProbeIsAnsweredThroughTheForwarder) {
   ScriptedForwarder forwarder(socket_path(), [](const v1::ToForwarder& message) {
     v1::FromForwarder reply;

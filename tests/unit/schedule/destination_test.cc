@@ -213,6 +213,19 @@ TEST_F(DestinationTest, RowsThatCameAfterNothingWasLentCountForTheSize) {
   EXPECT_EQ(step().kind, Kind::kLease);
 }
 
+TEST_F(DestinationTest, ABacklogFromBeforeAStartIsSyncedSoonButNotBeforeABackoff) {
+  destination_.resume(clock_.boot_ms());
+  EXPECT_EQ(step().kind, Kind::kNothing);
+  destination_.queue_is(1, 10);
+  destination_.resume(clock_.boot_ms());
+  ASSERT_EQ(step().kind, Kind::kWait);
+  EXPECT_LE(step().until, clock_.boot_ms() + 30000);
+
+  fail({false, 60s, "refused"});
+  destination_.resume(clock_.boot_ms());
+  EXPECT_GE(step().until, clock_.boot_ms() + 60000);
+}
+
 TEST_F(DestinationTest, StateSurvivesARestart) {
   destination_.queue_is(5, 10);
   fail({true, 600s, "status 403"});
