@@ -20,6 +20,7 @@ constexpr unsigned kConnectionsMax = 64;
 constexpr unsigned kConnectionsOfOthersMax = 48;  // of all who are no admins
 constexpr unsigned kConnectionsPerUidMax = 16;
 constexpr unsigned kInactivitySeconds = 10;
+constexpr std::size_t kThreadStack = 256u << 10;
 constexpr std::size_t kConnectionMemory = 32u << 10;
 constexpr std::uint64_t kBodyBytesMax = 64u << 10;
 constexpr const char* kJson = "application/json";
@@ -387,6 +388,8 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(loop::Loop& loop,
                                   kInactivitySeconds,
                                   MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                                   kConnectionMemory,
+                                  MHD_OPTION_THREAD_STACK_SIZE,
+                                  kThreadStack,
                                   MHD_OPTION_NOTIFY_CONNECTION,
                                   &Impl::on_connection,
                                   impl,
