@@ -61,12 +61,15 @@ struct DueRows {
   Seq reached = 0;                   // every due row before it is in `rows`
 };
 
-// What a commit removes to make room for itself.
+// What a commit or a settlement removes to make room for itself.
 struct Eviction {
   Moves moves;
   std::vector<Seq> rows;
+  std::uint64_t dead_letters = 0;
   std::uint64_t bytes = 0;
   std::map<event::Class, Seq> from;  // no evictable row of the class before it
+
+  bool empty() const { return rows.empty() && dead_letters == 0; }
 };
 
 // An erase that waits for leases to end; in meta too, so that a crash does not forget it.

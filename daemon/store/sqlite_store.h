@@ -67,6 +67,8 @@ class SqliteStore final : public Store {
 
  private:
   static constexpr std::uint64_t kRowOverheadBytes = 128;
+  static constexpr std::uint64_t kEvictBytesMin = 64u << 10;
+  static constexpr int kEvictAttemptsMax = 12;
 
   SqliteStore(Options options, const Clock& clock, StateLock lock, StateFiles files, Database db);
 
@@ -106,6 +108,7 @@ class SqliteStore final : public Store {
   Result<bool> at_page_limit(std::uint64_t bytes);
   Result<void> evict(std::uint64_t bytes, Eviction& eviction);
   Result<void> evict_class(event::Class persistence_class, std::uint64_t bytes, Eviction& eviction);
+  Result<void> evict_dead(std::uint64_t bytes, Eviction& eviction);
   void apply_eviction(const Eviction& eviction);
 
   // sqlite_store_lease.cc
@@ -117,6 +120,7 @@ class SqliteStore final : public Store {
 
   // sqlite_store_settle.cc
   Result<void> settle_now(const Settlement& settlement, const std::vector<LeasedPart>& parts);
+  Result<void> write_settlement(const Settlement& settlement, const std::vector<LeasedPart>& parts);
   Result<void> settle_part(const LeasedPart& part, const Settlement& settlement, Moves& moves);
   Result<std::uint32_t> park(const LeasedPart& part, const Settlement& settlement);
   // The row and how far it was delivered, in the caller's transaction.
@@ -160,6 +164,7 @@ class SqliteStore final : public Store {
   std::map<AppId, Cursor> cursors_;
   std::map<event::Class, Seq> evict_from_;
   std::uint64_t evicted_rows_ = 0;  // since the log last spoke of it
+  std::uint64_t evicted_dead_letters_ = 0;
   std::optional<BootMs> eviction_logged_boot_ms_;
   std::uint64_t gaps_ = 0;  // clients ahead of the store since the log last spoke of them
   std::optional<BootMs> gap_logged_boot_ms_;

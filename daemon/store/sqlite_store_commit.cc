@@ -9,8 +9,6 @@ namespace telemetryd::store {
 namespace {
 
 constexpr std::uint32_t kFullRetryAfterMs = 1000;
-constexpr std::uint64_t kEvictBytesMin = 64u << 10;
-constexpr int kEvictAttemptsMax = 12;
 constexpr BootMs kGapLogIntervalMs = 10'000;
 
 Answer refused(Refusal refusal) {
@@ -250,13 +248,12 @@ Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
     const auto written = transact_within_quota([&]() -> Result<void> {
       if (evict_bytes > 0) {
         TELEMETRYD_TRY(evict(evict_bytes, eviction));
-        nothing_left = eviction.rows.empty();
+        nothing_left = eviction.empty();
       }
       TELEMETRYD_TRY(write_plan(plan, next_seq_));
       return books_.write(eviction.moves);
     });
     if (written) {
-      books_.apply(eviction.moves);
       apply_eviction(eviction);
       apply_plan(plan);
       tell_observer(plan);

@@ -32,6 +32,31 @@ Result<void> SqliteStore::evict(std::uint64_t bytes, Eviction& eviction) {
     if (eviction.bytes >= bytes) return {};
     TELEMETRYD_TRY(evict_class(persistence_class, bytes, eviction));
   }
+  return evict_dead(bytes, eviction);
+}
+
+// Dead letters wait for a person who may never come; they leave last, but they cannot be let fill
+// the store.
+Result<void> SqliteStore::evict_dead(std::uint64_t bytes, Eviction& eviction) {
+  if (eviction.bytes >= bytes) return {};
+  std::vector<std::int64_t> chosen;
+  {
+    TELEMETRYD_ASSIGN(
+        Statement select,
+        db_.prepare("SELECT id, app, length(context) + length(blob) FROM dead ORDER BY id"));
+    Rows rows = select.query();
+    while (eviction.bytes < bytes) {
+      TELEMETRYD_ASSIGN(const bool found, rows.next());
+      if (!found) break;
+      eviction.moves.add(rows.integer(1), account::kParked, reason::kNone, -1);
+      eviction.moves.add(rows.integer(1), account::kEvicted, reason::kQuota, 1);
+      eviction.bytes += static_cast<std::uint64_t>(rows.integer(2)) + kRowOverheadBytes;
+      chosen.push_back(rows.integer(0));
+    }
+  }
+  TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM dead WHERE id=?"));
+  for (const std::int64_t id : chosen) TELEMETRYD_TRY(drop.run(id));
+  eviction.dead_letters += chosen.size();
   return {};
 }
 
@@ -77,12 +102,14 @@ Result<void> SqliteStore::evict_class(event::Class persistence_class,
 }
 
 void SqliteStore::apply_eviction(const Eviction& eviction) {
-  if (eviction.rows.empty()) return;
+  if (eviction.empty()) return;
+  books_.apply(eviction.moves);
   for (const Seq seq : eviction.rows) next_indexes_.erase(seq);
   for (const auto& [persistence_class, from] : eviction.from) {
     evict_from_[persistence_class] = from;
   }
   evicted_rows_ += eviction.rows.size();
+  evicted_dead_letters_ += eviction.dead_letters;
   if (eviction_logged_boot_ms_ &&
       clock_.boot_ms() - *eviction_logged_boot_ms_ < kEvictionLogIntervalMs) {
     return;
@@ -90,7 +117,9 @@ void SqliteStore::apply_eviction(const Eviction& eviction) {
   // At the quota every few commits evict; the ledger has the count, the log only says that it goes
   // on.
   eviction_logged_boot_ms_ = clock_.boot_ms();
-  log::error("events_evicted", {{"rows", std::exchange(evicted_rows_, 0)}});
+  log::error("events_evicted",
+             {{"rows", std::exchange(evicted_rows_, 0)},
+              {"dead_letters", std::exchange(evicted_dead_letters_, 0)}});
 }
 
 }  // namespace telemetryd::store

@@ -103,16 +103,39 @@ Result<void> SqliteStore::settle(const Settlement& settlement) {
   return {};
 }
 
+// Parking takes room that the row's end gives back only afterwards. When the reserve is used up,
+// older dead letters make way: a settlement that fails would be delivered again and again.
+Result<void> SqliteStore::write_settlement(const Settlement& settlement,
+                                           const std::vector<LeasedPart>& parts) {
+  std::uint64_t evict_bytes = 0;
+  for (int attempt = 0;; ++attempt) {
+    Moves moves;
+    Eviction eviction;
+    const auto written = transact([&]() -> Result<void> {
+      moves = Moves();
+      eviction = Eviction();
+      TELEMETRYD_TRY(evict_dead(evict_bytes, eviction));
+      for (const LeasedPart& part : parts) TELEMETRYD_TRY(settle_part(part, settlement, moves));
+      TELEMETRYD_TRY(books_.write(eviction.moves));
+      return books_.write(moves);
+    });
+    if (written) {
+      apply_eviction(eviction);
+      books_.apply(moves);
+      return {};
+    }
+    const bool full = written.error().code() == ErrorCode::kResourceExhausted;
+    const bool nothing_left = evict_bytes > 0 && eviction.empty();
+    if (!full || nothing_left || attempt == kEvictAttemptsMax) return written;
+    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(0));
+    if (!by_quota) return written;
+    evict_bytes = std::max(kEvictBytesMin, evict_bytes * 2);
+  }
+}
+
 Result<void> SqliteStore::settle_now(const Settlement& settlement,
                                      const std::vector<LeasedPart>& parts) {
-  Moves moves;
-  const auto written = transact([&]() -> Result<void> {
-    moves = Moves();
-    for (const LeasedPart& part : parts) TELEMETRYD_TRY(settle_part(part, settlement, moves));
-    return books_.write(moves);
-  });
-  TELEMETRYD_TRY(written);
-  books_.apply(moves);
+  TELEMETRYD_TRY(write_settlement(settlement, parts));
   for (const LeasedPart& part : parts) {
     const std::uint32_t end = part.first_index + part.count;
     if (end < part.row_count) {

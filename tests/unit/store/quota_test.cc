@@ -80,6 +80,31 @@ TEST_F(Quota, LeasedRowsStay) {
   EXPECT_EQ(account("delivered"), 1);
 }
 
+TEST_F(Quota, DeadLettersLeaveWhenNoRowIsLeftToEvict) {
+  start(store::WhenFull::kEvictOldest);
+  std::uint64_t number = 1;
+  for (; number <= 300; ++number) {
+    ASSERT_EQ(commit({big(number)}).front().kind, store::Answer::Kind::kStored) << number;
+    const auto lent = lease(lease_of({"shop"}));
+    ASSERT_EQ(lent.rows.size(), 1u);
+    settle(lent.id, {{lent.rows[0].meta.seq, 0, 1, "no"}});
+    ASSERT_TRUE(store_->idle());
+  }
+  EXPECT_GT(account("parked"), 0);
+  EXPECT_GT(account("evicted", "quota"), 0);
+  EXPECT_EQ(account("parked") + account("evicted", "quota"), 300);
+  EXPECT_LE(store_->info()->bytes, 3u << 20);
+}
+
+TEST_F(Quota, RowsLeaveBeforeDeadLetters) {
+  start(store::WhenFull::kEvictOldest);
+  commit({big(1)});
+  const auto lent = lease(lease_of({"shop"}));
+  settle(lent.id, {{lent.rows[0].meta.seq, 0, 1, "no"}});
+  fill(2);
+  EXPECT_EQ(account("parked"), 1);
+}
+
 TEST_F(Quota, RefusingKeepsWhatIsThereAndTellsTheSenderToRetry) {
   start(store::WhenFull::kRefuse);
   std::uint64_t number = 1;
