@@ -21,7 +21,7 @@ CREATE TABLE delivery(seq INTEGER PRIMARY KEY, next_index INTEGER NOT NULL);
 CREATE TABLE dead(id INTEGER PRIMARY KEY, seq INTEGER, event_index INTEGER, uid INTEGER,
   app INTEGER, destination TEXT, parked_unix_ms INTEGER, reason TEXT, context BLOB, blob BLOB);
 CREATE TABLE clients(uid INTEGER, instance BLOB, high_water INTEGER, reported BLOB,
-  seen_unix_ms INTEGER, PRIMARY KEY(uid, instance)) WITHOUT ROWID;
+  seen_unix_ms INTEGER, seen_epoch INTEGER, PRIMARY KEY(uid, instance)) WITHOUT ROWID;
 CREATE TABLE ledger(app INTEGER, account TEXT, reason TEXT, value INTEGER,
   PRIMARY KEY(app, account, reason)) WITHOUT ROWID;
 CREATE TABLE destinations(name TEXT PRIMARY KEY, state BLOB) WITHOUT ROWID;

@@ -14,6 +14,7 @@ namespace {
 constexpr unsigned kSeqCounterBits = 40;
 constexpr BootMs kWitnessIntervalMs = 1000;
 constexpr UnixMs kClientKeepMs = 30ll * 24 * 3600 * 1000;
+constexpr std::uint64_t kClientKeepEpochs = 3;
 constexpr std::uint64_t kEpochsKept = 1000;
 
 std::string boot_id() {
@@ -92,9 +93,10 @@ Result<void> SqliteStore::prepare_statements() {
   TELEMETRYD_TRY(prepare(sql_.find_client,
                          "SELECT high_water, reported FROM clients WHERE uid=? AND instance=?"));
   TELEMETRYD_TRY(prepare(sql_.put_client,
-                         "INSERT INTO clients(uid, instance, high_water, seen_unix_ms) "
-                         "VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET "
-                         "high_water=excluded.high_water, seen_unix_ms=excluded.seen_unix_ms"));
+                         "INSERT INTO clients(uid, instance, high_water, seen_unix_ms, seen_epoch) "
+                         "VALUES(?,?,?,?,?) ON CONFLICT DO UPDATE SET "
+                         "high_water=excluded.high_water, seen_unix_ms=excluded.seen_unix_ms, "
+                         "seen_epoch=excluded.seen_epoch"));
   TELEMETRYD_TRY(prepare(sql_.drop_client, "DELETE FROM clients WHERE uid=? AND instance=?"));
   TELEMETRYD_TRY(prepare(sql_.put_next_index,
                          "INSERT INTO delivery(seq, next_index) VALUES(?,?) "
@@ -148,11 +150,14 @@ Result<void> SqliteStore::start_epoch(std::optional<Witness> witness) {
                     db_.prepare("INSERT INTO epochs(number, random, started_unix_ms, boot_id) "
                                 "VALUES(?,?,?,?)"));
   TELEMETRYD_ASSIGN(Statement prune, db_.prepare("DELETE FROM epochs WHERE number <= ?"));
-  TELEMETRYD_ASSIGN(Statement expire, db_.prepare("DELETE FROM clients WHERE seen_unix_ms < ?"));
+  // The wall clock alone would forget everybody when it leaps.
+  TELEMETRYD_ASSIGN(
+      Statement expire,
+      db_.prepare("DELETE FROM clients WHERE seen_unix_ms < ? AND seen_epoch + ? < ?"));
   const std::string boot = boot_id();
   const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
   const auto written = transact([&]() -> Result<void> {
-    TELEMETRYD_TRY(expire.run(clock_.unix_ms() - kClientKeepMs));
+    TELEMETRYD_TRY(expire.run(clock_.unix_ms() - kClientKeepMs, kClientKeepEpochs, epoch_));
     TELEMETRYD_TRY(prune.run(oldest));
     return insert.run(
         epoch_, Blob{as_text(epoch_random_)}, clock_.unix_ms(), std::string_view(boot));

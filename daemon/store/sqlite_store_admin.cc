@@ -89,15 +89,18 @@ Result<void> SqliteStore::report(const ClientInfo& client,
   const std::string reported = encode_losses(now);
   TELEMETRYD_ASSIGN(Statement put,
                     db_.prepare("INSERT INTO clients(uid, instance, high_water, reported, "
-                                "seen_unix_ms) VALUES(?,?,?,?,?) ON CONFLICT DO UPDATE SET "
-                                "reported=excluded.reported, seen_unix_ms=excluded.seen_unix_ms"));
+                                "seen_unix_ms, seen_epoch) VALUES(?,?,?,?,?,?) "
+                                "ON CONFLICT DO UPDATE SET reported=excluded.reported, "
+                                "seen_unix_ms=excluded.seen_unix_ms, "
+                                "seen_epoch=excluded.seen_epoch"));
   const auto written = transact([&]() -> Result<void> {
     TELEMETRYD_TRY(books_.write(new_apps));
     TELEMETRYD_TRY(put.run(client.key.uid,
                            Blob{as_text(client.key.instance)},
                            first - 1,
                            Blob{reported},
-                           clock_.unix_ms()));
+                           clock_.unix_ms(),
+                           epoch_));
     return books_.write(moves);
   });
   TELEMETRYD_TRY(written);

@@ -175,7 +175,7 @@ Result<void> SqliteStore::write_plan(const CommitPlan& plan, Seq first_seq) {
   for (const auto& [key, client] : plan.clients) {
     if (!client.moved) continue;
     TELEMETRYD_TRY(
-        sql_.put_client.run(key.uid, Blob{as_text(key.instance)}, client.high_water, now));
+        sql_.put_client.run(key.uid, Blob{as_text(key.instance)}, client.high_water, now, epoch_));
   }
   return books_.write(plan.moves);
 }

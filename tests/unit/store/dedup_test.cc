@@ -140,9 +140,20 @@ TEST_F(Dedup, MoreClientsThanTheCacheHoldsAreStillKnown) {
 TEST_F(Dedup, AClientNotSeenForAMonthIsForgottenAtTheNextStart) {
   const auto app = client(1);
   commit({frame(app, 1, {"a"})});
+  reopen();
+  reopen();
+  reopen();
   clock_.advance(std::chrono::hours(24 * 31));
   reopen();
   EXPECT_EQ(store_->high_water(app->key).value(), std::nullopt);
+}
+
+TEST_F(Dedup, AClockThatLeapsForgetsNoClientOfTheLastStarts) {
+  const auto app = client(1);
+  commit({frame(app, 1, {"a"})});
+  clock_.advance(std::chrono::hours(24 * 365 * 30));
+  reopen();
+  EXPECT_EQ(kinds(commit({frame(app, 1, {"a"})})), (std::vector{kDuplicate}));
 }
 
 TEST_F(Dedup, ConsecutiveFramesOfOneClientShareARow) {
