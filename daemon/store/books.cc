@@ -15,16 +15,16 @@ void Moves::add(AppId app,
 }
 
 Result<void> Books::load(Database& db) {
-  TELEMETRYD_ASSIGN(insert_app_, db.prepare("INSERT INTO apps(id, name) VALUES(?, ?)"));
+  TELEMETRYD_ASSIGN(insert_app_, db.prepare("INSERT INTO apps(id, name, uid) VALUES(?, ?, ?)"));
   TELEMETRYD_ASSIGN(add_,
                     db.prepare("INSERT INTO ledger(app, account, reason, value) VALUES(?, ?, ?, ?) "
                                "ON CONFLICT DO UPDATE SET value = value + excluded.value"));
-  TELEMETRYD_ASSIGN(Statement apps, db.prepare("SELECT id, name FROM apps"));
+  TELEMETRYD_ASSIGN(Statement apps, db.prepare("SELECT id, name, uid FROM apps"));
   NewApps known;
   for (Rows rows = apps.query();;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) break;
-    known.emplace_back(rows.integer(0), rows.text(1));
+    known.push_back({rows.integer(0), rows.text(1), rows.integer(2)});
   }
   apply(known);
   TELEMETRYD_ASSIGN(Statement ledger, db.prepare("SELECT app, account, reason, value FROM ledger"));
@@ -52,21 +52,40 @@ const std::string& Books::name(AppId app) const {
   return found == names_.end() ? unknown : found->second;
 }
 
-std::optional<AppId> Books::find_or_add(std::string_view app, NewApps& added) const {
+std::optional<AppId> Books::find_new(std::string_view app, const NewApps& added) const {
   if (const auto known = find(app)) return known;
-  for (const auto& [id, name] : added) {
-    if (name == app) return id;
-  }
-  if (names_.size() + added.size() >= kAppsMax) return std::nullopt;
+  const auto found = std::ranges::find(added, app, &NewApp::name);
+  if (found == added.end()) return std::nullopt;
+  return found->id;
+}
+
+AppId Books::add(std::string_view app, std::int64_t uid, NewApps& added) const {
   const AppId last = names_.empty() ? 0 : names_.rbegin()->first;
   const AppId id = last + 1 + static_cast<AppId>(added.size());
-  added.emplace_back(id, std::string(app));
+  added.push_back({id, std::string(app), uid});
   return id;
 }
 
+std::optional<AppId> Books::find_or_add(std::string_view app,
+                                        std::uint32_t uid,
+                                        NewApps& added) const {
+  if (const auto known = find_new(app, added)) return known;
+  if (names_.size() + added.size() >= kAppsMax) return std::nullopt;
+  const auto brought = brought_.find(uid);
+  const std::size_t before = brought == brought_.end() ? 0 : brought->second;
+  const auto now = static_cast<std::size_t>(std::ranges::count(added, uid, &NewApp::uid));
+  if (before + now >= kAppsPerUidMax) return std::nullopt;
+  return add(app, uid, added);
+}
+
+AppId Books::find_or_add_other(NewApps& added) const {
+  if (const auto known = find_new(kOtherApp, added)) return *known;
+  return add(kOtherApp, -1, added);
+}
+
 Result<void> Books::write(const NewApps& apps) {
-  for (const auto& [id, name] : apps) {
-    TELEMETRYD_TRY(insert_app_.run(id, std::string_view(name)));
+  for (const NewApp& app : apps) {
+    TELEMETRYD_TRY(insert_app_.run(app.id, std::string_view(app.name), app.uid));
   }
   return {};
 }
@@ -81,10 +100,11 @@ Result<void> Books::write(const Moves& moves) {
 }
 
 void Books::apply(const NewApps& apps) {
-  for (const auto& [id, name] : apps) {
-    ids_.emplace(name, id);
-    names_.emplace(id, name);
-    accounts_.try_emplace(id);
+  for (const NewApp& app : apps) {
+    ids_.emplace(app.name, app.id);
+    names_.emplace(app.id, app.name);
+    accounts_.try_emplace(app.id);
+    ++brought_[app.uid];
   }
 }
 

@@ -4,7 +4,7 @@
 // a rollback needs no undoing.
 //
 // Thread:  store thread.
-// Limits:  kAppsMax apps.
+// Limits:  kAppsMax apps, of which one user may bring kAppsPerUidMax.
 
 #pragma once
 
@@ -26,6 +26,9 @@ namespace telemetryd::store {
 using AppId = std::int64_t;
 
 inline constexpr std::size_t kAppsMax = 4096;
+inline constexpr std::size_t kAppsPerUidMax = 512;
+// Takes what is refused because its app has no place. Not a name that a client can have.
+inline constexpr std::string_view kOtherApp = "(other)";
 
 // What a transaction adds to the ledger.
 class Moves {
@@ -34,7 +37,6 @@ class Moves {
            std::string_view account_name,
            std::string_view reason_name,
            std::int64_t amount);
-
 
   using Map = std::map<std::tuple<AppId, std::string, std::string>, std::int64_t>;
 
@@ -47,7 +49,13 @@ class Moves {
 };
 
 // Apps that a transaction adds.
-using NewApps = std::vector<std::pair<AppId, std::string>>;
+struct NewApp {
+  AppId id = 0;
+  std::string name;
+  std::int64_t uid = 0;  // who brought it; -1: nobody, it is kOtherApp
+};
+
+using NewApps = std::vector<NewApp>;
 
 class Books {
  public:
@@ -55,8 +63,10 @@ class Books {
 
   std::optional<AppId> find(std::string_view app) const;
   const std::string& name(AppId app) const;
-  // The app's ID, a new one noted in `added`; nothing when there are too many apps.
-  std::optional<AppId> find_or_add(std::string_view app, NewApps& added) const;
+  // The app's ID, a new one noted in `added`; nothing when there are too many apps, or too many
+  // that `uid` brought.
+  std::optional<AppId> find_or_add(std::string_view app, std::uint32_t uid, NewApps& added) const;
+  AppId find_or_add_other(NewApps& added) const;
 
   // Both inside the caller's transaction.
   [[nodiscard]] Result<void> write(const NewApps& apps);
@@ -77,10 +87,13 @@ class Books {
   std::int64_t removed_total() const { return removed_total_; }
 
  private:
+  std::optional<AppId> find_new(std::string_view app, const NewApps& added) const;
+  AppId add(std::string_view app, std::int64_t uid, NewApps& added) const;
   void note_totals(std::string_view account_name, std::int64_t amount);
 
   std::map<std::string, AppId, std::less<>> ids_;
   std::map<AppId, std::string> names_;
+  std::map<std::int64_t, std::size_t> brought_;  // apps by uid
   std::map<AppId, Accounts> accounts_;
   std::int64_t accepted_total_ = 0;
   std::int64_t removed_total_ = 0;

@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kTables = R"sql(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE epochs(number INTEGER PRIMARY KEY, random BLOB, started_unix_ms INTEGER, boot_id TEXT);
-CREATE TABLE apps(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
+CREATE TABLE apps(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, uid INTEGER NOT NULL);
 CREATE TABLE events(seq INTEGER PRIMARY KEY, uid INTEGER, app INTEGER, class INTEGER,
   urgency INTEGER, epoch INTEGER, accepted_boot_ms INTEGER, accepted_unix_ms INTEGER,
   id_ms_min INTEGER, id_ms_max INTEGER, count INTEGER, crc INTEGER, context BLOB, blob BLOB);

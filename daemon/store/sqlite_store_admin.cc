@@ -74,8 +74,8 @@ Result<void> SqliteStore::report(const ClientInfo& client,
     if (found) last = decode_losses(rows.bytes(1));
   }
   NewApps new_apps;
-  const auto app = books_.find_or_add(client.app, new_apps);
-  if (!app) return fail(ErrorCode::kResourceExhausted, "this machine has too many apps");
+  const auto app = books_.find_or_add(client.app, client.key.uid, new_apps);
+  if (!app) return fail(ErrorCode::kResourceExhausted, "there are too many apps");
   Moves moves;
   Losses now = last;
   for (const auto& [why, count] : losses_by_reason) {
@@ -118,7 +118,9 @@ Result<Ledger> SqliteStore::ledger() {
 
 std::vector<std::string> SqliteStore::apps() {
   std::vector<std::string> names;
-  for (const auto& [name, app] : books_.apps()) names.push_back(name);
+  for (const auto& [name, app] : books_.apps()) {
+    if (name != kOtherApp) names.push_back(name);
+  }
   return names;
 }
 

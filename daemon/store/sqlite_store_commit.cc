@@ -67,7 +67,8 @@ void SqliteStore::plan_stored(const Append& frame,
 }
 
 Answer SqliteStore::plan_frame(const Append& frame, PlannedClient& client, CommitPlan& plan) {
-  const std::optional<AppId> app = books_.find_or_add(frame.client->app, plan.new_apps);
+  const std::optional<AppId> app =
+      books_.find_or_add(frame.client->app, frame.client->key.uid, plan.new_apps);
   const std::uint64_t expected = client.high_water + 1;
   if (frame.number > expected) {
     return refused({frame::Code::kOutOfOrder,
@@ -84,13 +85,18 @@ Answer SqliteStore::plan_frame(const Append& frame, PlannedClient& client, Commi
   client.high_water = frame.number;
   client.moved = true;
   plan.any_client_moved = true;
-  if (frame.refusal) {
-    const char* const why = frame::code_name(frame.refusal->code);
-    if (app) plan.moves.add(*app, account::kRefused, why, frame.summary.count);
-    return refused(*frame.refusal);
+  std::optional<Refusal> refusal = frame.refusal;
+  if (!refusal && !app) {
+    refusal = {frame::Code::kInvalidEvent,
+               false,
+               0,
+               books_.apps().size() < kAppsMax ? "this user has too many apps"
+                                               : "this machine has too many apps"};
   }
-  if (!app) {
-    return refused({frame::Code::kInvalidEvent, false, 0, "this machine has too many apps"});
+  if (refusal) {
+    const AppId booked = app ? *app : books_.find_or_add_other(plan.new_apps);
+    plan.moves.add(booked, account::kRefused, frame::code_name(refusal->code), frame.summary.count);
+    return refused(*std::move(refusal));
   }
   if constexpr (sabotage::kDroppedFrame) {
     if (++dropped_counter_ % sabotage::kEveryNthFrame == 0) return {Answer::Kind::kStored, {}};

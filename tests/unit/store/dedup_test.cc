@@ -1,5 +1,7 @@
 // What becomes of a frame: stored, known already, or refused; and in which order.
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "unit/store/store_helpers.h"
@@ -154,6 +156,30 @@ TEST_F(Dedup, AClockThatLeapsForgetsNoClientOfTheLastStarts) {
   clock_.advance(std::chrono::hours(24 * 365 * 30));
   reopen();
   EXPECT_EQ(kinds(commit({frame(app, 1, {"a"})})), (std::vector{kDuplicate}));
+}
+
+TEST_F(Dedup, OneUserCannotTakeTheAppsOfAnother) {
+  std::vector<store::Append> group;
+  for (std::uint32_t i = 0; i < 600; ++i) {
+    auto info = std::make_shared<store::ClientInfo>(*client(1, "app" + std::to_string(i)));
+    info->key.instance[0] = static_cast<std::uint8_t>(i);
+    info->key.instance[1] = static_cast<std::uint8_t>(i >> 8);
+    group.push_back(frame(info, 1, {"a"}));
+  }
+  const auto answers = commit(group);
+  EXPECT_EQ(std::ranges::count(kinds(answers), kStored), 512);
+  EXPECT_EQ(answers.back().refusal.text, "this user has too many apps");
+  EXPECT_FALSE(answers.back().refusal.retryable);
+  EXPECT_EQ(account("refused", "invalid_event"), 88);
+  EXPECT_EQ(store_->ledger()->at("(other)").get("refused", "invalid_event"), 88);
+  EXPECT_EQ(std::ranges::count(store_->apps(), "(other)"), 0) << "nothing is queued under it";
+
+  const auto late = frame(client(3, "late"), 1, {"a"});
+  crash_and_reopen();
+  EXPECT_EQ(kinds(commit({late})), (std::vector{kRefused})) << "a restart forgot who had them";
+  EXPECT_EQ(kinds(commit(
+                {frame(client(2, "other", 1001), 1, {"a"}), frame(client(4, "app0"), 1, {"a"})})),
+            (std::vector{kStored, kStored}));
 }
 
 TEST_F(Dedup, ConsecutiveFramesOfOneClientShareARow) {
