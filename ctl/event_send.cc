@@ -4,6 +4,7 @@
 #include "ctl/emitter.h"
 #include "ctl/ingest_socket.h"
 #include "ctl/session.h"
+#include "ctl/text.h"
 
 namespace telemetryd::ctl {
 namespace {
@@ -12,11 +13,21 @@ struct SendOptions {
   std::string app;
   std::string name;
   std::string category;
-  telemetry_kind_t kind = TELEMETRY_KIND_EVENT;
+  std::string kind = "event";
   std::vector<std::string> attributes;
   bool urgent = false;
   double wait_seconds = 5;
 };
+
+const std::map<std::string, telemetry_kind_t>& kinds() {
+  static const std::map<std::string, telemetry_kind_t> all = {{"event", TELEMETRY_KIND_EVENT},
+                                                              {"command", TELEMETRY_KIND_COMMAND},
+                                                              {"feature", TELEMETRY_KIND_FEATURE},
+                                                              {"metric", TELEMETRY_KIND_METRIC},
+                                                              {"error", TELEMETRY_KIND_ERROR},
+                                                              {"init", TELEMETRY_KIND_INIT}};
+  return all;
+}
 
 // Points into `from`, which must live as long.
 telemetry_attribute_t c_attribute(const TypedAttribute& from) {
@@ -51,7 +62,7 @@ Result<int> send_event(Session& session, const SendOptions& options) {
   telemetry_event_t event = TELEMETRY_EVENT_INIT;
   event.name = options.name.c_str();
   event.category = options.category.empty() ? nullptr : options.category.c_str();
-  event.kind = options.kind;
+  event.kind = kinds().at(options.kind);
   event.urgency = options.urgent ? TELEMETRY_URGENCY_URGENT : TELEMETRY_URGENCY_NORMAL;
   event.attributes = c_attributes.data();
   event.attribute_count = c_attributes.size();
@@ -72,17 +83,14 @@ Result<int> send_event(Session& session, const SendOptions& options) {
 void add_event_send(CLI::App& event, Command& chosen) {
   auto* send = event.add_subcommand("send", "Send one event and wait until it is stored");
   auto options = std::make_shared<SendOptions>();
-  const std::map<std::string, telemetry_kind_t> kinds = {{"event", TELEMETRY_KIND_EVENT},
-                                                         {"command", TELEMETRY_KIND_COMMAND},
-                                                         {"feature", TELEMETRY_KIND_FEATURE},
-                                                         {"metric", TELEMETRY_KIND_METRIC},
-                                                         {"error", TELEMETRY_KIND_ERROR},
-                                                         {"init", TELEMETRY_KIND_INIT}};
   send->add_option("--app", options->app, "The app that it belongs to")->required();
   send->add_option("--name", options->name, "What happened")->required();
   send->add_option("--category", options->category, "A word to group names by");
   send->add_option("--kind", options->kind, "event, command, feature, metric, error or init")
-      ->transform(CLI::CheckedTransformer(kinds));
+      ->check([](const std::string& word) -> std::string {
+        if (kinds().contains(word)) return {};
+        return "'" + printable(word) + "' is not event, command, feature, metric, error or init";
+      });
   send->add_option("--attr",
                    options->attributes,
                    "KEY=VALUE, or KEY:TYPE=VALUE with string, bool, int or double")

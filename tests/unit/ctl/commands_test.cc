@@ -83,6 +83,12 @@ TEST_F(CommandsTest, AWordNobodyKnowsIsNamedWithTheHelpThatListsTheOthers) {
             "telemetryctl: 'sned' is not known here\nTry: telemetryctl event --help\n");
 }
 
+TEST_F(CommandsTest, AKindThatIsNoneIsToldThoseThereAre) {
+  const Outcome outcome = run({"event", "send", "--app", "tool", "--name", "n", "--kind", "zz"});
+  EXPECT_EQ(outcome.code, kUsage);
+  EXPECT_NE(outcome.err.find("'zz' is not event, command"), std::string::npos) << outcome.err;
+}
+
 TEST_F(CommandsTest, AnAnswerThatCannotBeWrittenIsAFailure) {
   const test::ScriptedAdmin admin(socket(), {{"GET /v1/status", {200, R"({"state":"ok"})"}}});
   std::FILE* full = std::fopen("/dev/full", "w");
