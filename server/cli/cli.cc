@@ -1,6 +1,7 @@
 #include "server/cli/cli.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "server/version.h"
@@ -16,13 +17,30 @@ int report(const Error& error) {
   return error.code() == ErrorCode::kInvalidArgument ? kUsage : kFailed;
 }
 
+// Not by the parser: it reads the variable for the verbs that were not called too, and all verbs
+// share the text, so that the variable would win over the option.
+Result<void> complete_database(Cli& cli) {
+  if (!cli.database_text.empty()) return {};
+  const char* variable = std::getenv("TELEMETRY_SERVER_DATABASE");
+  if (variable != nullptr) cli.database_text = variable;
+  if (!cli.database_text.empty()) return {};
+  return fail(ErrorCode::kInvalidArgument,
+              "--database is required: sqlite:PATH, or set TELEMETRY_SERVER_DATABASE to it");
+}
+
+// Credentials are shown once, so an answer that did not arrive must not look like one.
+int finish_output(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  std::fprintf(stderr, "telemetry-server: standard output cannot be written\n");
+  return code == 0 ? kFailed : code;
+}
+
 }  // namespace
 
 CLI::App* add_verb(CLI::App& noun, Cli& cli, const std::string& name, const std::string& sentence) {
   CLI::App* verb = noun.add_subcommand(name, sentence);
-  verb->add_option("--database", cli.database_text, "sqlite:PATH")
-      ->envname("TELEMETRY_SERVER_DATABASE")
-      ->required();
+  verb->add_option(
+      "--database", cli.database_text, "sqlite:PATH; otherwise TELEMETRY_SERVER_DATABASE");
   return verb;
 }
 
@@ -60,8 +78,10 @@ int run_cli(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;
   }
+  const auto database = complete_database(cli);
+  if (!database) return report(database.error());
   const auto status = cli.action();
-  return status ? *status : report(status.error());
+  return finish_output(status ? *status : report(status.error()));
 }
 
 }  // namespace telemetryd::server

@@ -28,6 +28,20 @@ Result<void> check_absent(const std::filesystem::path& path) {
               path.native() + " exists already; move it away or give another --out-dir");
 }
 
+// As the daemon decides it: plain HTTP to anywhere else needs the word of its admin.
+bool is_plain_to_another_machine(const std::string& url) {
+  constexpr std::string_view kPlain = "http://";
+  if (!url.starts_with(kPlain)) return false;
+  std::string host = url.substr(kPlain.size());
+  host = host.substr(0, host.find('/'));
+  if (host.starts_with("[")) return host.substr(0, host.find(']') + 1) != "[::1]";
+  host = host.substr(0, host.find(':'));
+  const bool loopback_quad = host.starts_with("127.") &&
+                             host.find_first_not_of("0123456789.") == std::string::npos &&
+                             std::ranges::count(host, '.') == 3;
+  return host != "localhost" && !loopback_quad;
+}
+
 std::string toml_string(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -46,7 +60,9 @@ Result<Handout> Handout::prepare(const HandoutOptions& options,
   Handout handout(options, application, std::move(token));
   const std::string stem = application.organization + "-" + application.name;
   std::filesystem::path folder = "/etc/telemetryd/credentials";
-  if (!options.out_dir.empty()) folder = std::filesystem::absolute(options.out_dir);
+  if (!options.out_dir.empty()) {
+    folder = std::filesystem::absolute(options.out_dir).lexically_normal();
+  }
   handout.token_file_ = folder / (stem + ".token");
   handout.secret_file_ = folder / (stem + ".secret");
   if (!options.out_dir.empty()) TELEMETRYD_TRY(handout.write_files());
@@ -83,7 +99,7 @@ void Handout::print_config() const {
   const std::string name = application_.organization + "-" + application_.name;
   std::printf(
       "[[destination]]\nname = \"%s\"\nkind = \"native\"\nurl = \"%s\"\norg = \"%s\"\n"
-      "app = \"%s\"\ntoken_file = %s\nsecret_file = %s\n\n"
+      "app = \"%s\"\ntoken_file = %s\nsecret_file = %s\n%s\n"
       "[[route]]\napp = \"*\"\ndestination = \"%s\"\n",
       name.c_str(),
       options_.url.c_str(),
@@ -91,6 +107,7 @@ void Handout::print_config() const {
       application_.name.c_str(),
       toml_string(token_file_.native()).c_str(),
       toml_string(secret_file_.native()).c_str(),
+      is_plain_to_another_machine(options_.url) ? "allow_plain_http = true\n" : "",
       name.c_str());
 }
 
@@ -103,12 +120,17 @@ void Handout::show() {
   if (written_) {
     std::fprintf(
         out, "token_file: %s\nsecret_file: %s\n", token_file_.c_str(), secret_file_.c_str());
+    std::fprintf(
+        stderr,
+        "They are mode 0600. On the machine of the daemon the user that telemetryd-forward "
+        "runs as must be able to read them, and nobody else.\n");
     return;
   }
   std::fprintf(out, "token: %s\nsecret: %s\n", token_.token.c_str(), token_.secret.c_str());
   std::fprintf(stderr, "These are shown this once. ");
   std::fprintf(stderr,
-               "Write them to %s and %s on the machine of the daemon.\n",
+               "Write them to %s and %s on the machine of the daemon, readable by the user that "
+               "telemetryd-forward runs as and by nobody else.\n",
                token_file_.c_str(),
                secret_file_.c_str());
 }

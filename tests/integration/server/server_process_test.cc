@@ -208,6 +208,19 @@ TEST_F(ServerProcess, PrintConfigIsReadyToUse) {
   EXPECT_EQ(status.st_mode & 0777, 0600u);
 }
 
+TEST_F(ServerProcess, PrintConfigAllowsPlainHttpOnlyWhereTheDaemonAsksForIt) {
+  const auto printed = [this](const std::string& app, const std::string& url) {
+    return cli({"app", "create", "--org", "acme", "--app", app, "--url", url, "--print-config"})
+               .out.find("\nallow_plain_http = true\n\n[[route]]") != std::string::npos;
+  };
+  EXPECT_TRUE(printed("a", "http://10.0.0.1:8080"));
+  EXPECT_TRUE(printed("b", "http://127.example.org"));
+  EXPECT_FALSE(printed("c", "http://127.0.0.1:8080"));
+  EXPECT_FALSE(printed("d", "http://localhost"));
+  EXPECT_FALSE(printed("e", "http://[::1]:8080"));
+  EXPECT_FALSE(printed("f", "https://t.example.org"));
+}
+
 TEST_F(ServerProcess, AFailedCreateLeavesNothingBehind) {
   const std::string folder = (dir_ / "more").native();
   std::filesystem::create_directories(folder);
@@ -216,6 +229,14 @@ TEST_F(ServerProcess, AFailedCreateLeavesNothingBehind) {
   EXPECT_FALSE(std::filesystem::exists(folder + "/acme-web.token"));
   EXPECT_EQ(read_file(folder + "/acme-web.secret", 100), "somebody's");
   EXPECT_EQ(cli({"app", "list", "--json"}).out.find("web"), std::string::npos);
+}
+
+TEST_F(ServerProcess, TheDatabaseOptionStandsAboveTheVariable) {
+  ::setenv("TELEMETRY_SERVER_DATABASE", database().c_str(), 1);
+  EXPECT_EQ(run({kProgram, "org", "list"}).status, 0);
+  EXPECT_EQ(run({kProgram, "org", "list", "--database", "sqlite:/nonexistent/db"}).status, 1);
+  ::unsetenv("TELEMETRY_SERVER_DATABASE");
+  EXPECT_EQ(run({kProgram, "org", "list"}).status, 2);
 }
 
 TEST_F(ServerProcess, ExitCodesSayWhoseFaultItIs) {
