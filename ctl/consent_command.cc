@@ -36,7 +36,11 @@ void add_daemon_side(const nlohmann::json& answer,
   for (const auto& record : member_in(answer, "records")) {
     const std::string of = text_in(record, "app");
     const auto state = record_of(text_in(record, "state"));
-    if (of.empty()) inputs.all_record = state;
+    // Off wins between the daemon's record and the user's own file.
+    if (of.empty() && inputs.all_record != consent::Record::kDisabled &&
+        inputs.all_record != consent::Record::kUnreadable) {
+      inputs.all_record = state;
+    }
     if (!app.empty() && of == app) inputs.app_record = state;
   }
 }
@@ -71,7 +75,8 @@ Result<int> show_consent(Session& session, const ConsentOptions& options) {
   return kOk;
 }
 
-// The file is the tool's: the client library of that tool reads it, with or without a daemon.
+// The client library reads the file of its tool and the one for all tools, with or without a
+// daemon.
 Result<void> write_own_file(Session& session, const std::string& app, const char* state) {
   const auto path = consent_file_path(app);
   std::error_code error;
@@ -114,8 +119,7 @@ Result<int> decide(Session& session, const ConsentOptions& options, const char* 
                               *objection));
     }
   }
-  const bool writes_file = own && !options.app.empty();
-  if (writes_file) TELEMETRYD_TRY(write_own_file(session, options.app, state));
+  if (own) TELEMETRYD_TRY(write_own_file(session, options.app, state));
 
   AdminClient admin(session.socket);
   nlohmann::json request = {{"app", options.app}, {"state", state}};
@@ -129,17 +133,17 @@ Result<int> decide(Session& session, const ConsentOptions& options, const char* 
     }
     return kOk;
   }
-  if (answer.error().code() == ErrorCode::kUnavailable && writes_file) {
+  if (answer.error().code() == ErrorCode::kUnavailable && own) {
     session.note(
         fmt::format("No daemon answers on {}; {} reads the file when it starts. Run this "
                     "again when the daemon is up, so that it knows too.",
                     session.socket.native(),
-                    options.app));
+                    options.app.empty() ? "each app" : options.app));
     return kOk;
   }
   if (answer.error().code() == ErrorCode::kUnavailable) {
-    return fail(answer.error().with_context(
-        "a decision for all tools, or for another user, is kept by the daemon alone"));
+    return fail(
+        answer.error().with_context("a decision for another user is kept by the daemon alone"));
   }
   return fail(answer.error());
 }

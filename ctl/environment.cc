@@ -43,8 +43,19 @@ std::filesystem::path consent_file_path(const std::string& app) {
   const auto base = variable("XDG_CONFIG_HOME");
   const std::filesystem::path config_home =
       base ? std::filesystem::path(*base) : home() / ".config";
-  return config_home / app / "consent.toml";
+  return config_home / (app.empty() ? "telemetryd" : app) / "consent.toml";
 }
+
+namespace {
+
+consent::Record record_in_file(const std::string& app) {
+  const auto file = read_file(consent_file_path(app), kConsentFileBytesMax);
+  if (file) return consent::parse_consent_file(file->data(), file->size());
+  const bool missing = file.error().code() == ErrorCode::kNotFound;
+  return missing ? consent::Record::kUnset : consent::Record::kUnreadable;
+}
+
+}  // namespace
 
 consent::Inputs local_consent_inputs(const std::string& app,
                                      const std::filesystem::path& admin_socket) {
@@ -57,17 +68,13 @@ consent::Inputs local_consent_inputs(const std::string& app,
   inputs.dnt = word("DNT");
   const auto policy = read_file(admin_socket.parent_path() / "policy", kPolicyFileBytesMax);
   if (policy) inputs.machine = consent::parse_policy(policy->data(), policy->size());
+  inputs.all_record = record_in_file({});
   if (app.empty()) return inputs;
 
   std::array<char, consent::kVariableBytesMax> name{};
   consent::tool_variable_name(app.c_str(), name.data(), name.size());
   inputs.tool_variable = word(name.data());
-  const auto file = read_file(consent_file_path(app), kConsentFileBytesMax);
-  if (file) {
-    inputs.consent_file = consent::parse_consent_file(file->data(), file->size());
-  } else if (file.error().code() != ErrorCode::kNotFound) {
-    inputs.consent_file = consent::Record::kUnreadable;
-  }
+  inputs.consent_file = record_in_file(app);
   return inputs;
 }
 

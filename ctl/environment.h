@@ -21,6 +21,7 @@ std::optional<std::string> variable(const char* name);
 std::filesystem::path default_admin_socket();
 
 // $XDG_CONFIG_HOME/APP/consent.toml, or below ~/.config.
+// Of one tool, or of all tools when `app` is empty: that one lies under the name "telemetryd".
 std::filesystem::path consent_file_path(const std::string& app);
 
 // Everything that this side knows about the decision for `app` (empty: all tools): variables, the

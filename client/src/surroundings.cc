@@ -147,6 +147,8 @@ bool read_surroundings(const char* app, const char* socket_path, Surroundings& o
   out.inputs.dnt = consent::parse_word(getenv("DNT"));
   out.inputs.tool_variable = consent::parse_word(getenv(variable));
   out.inputs.consent_file = read_consent_file(app);
+  // The user's word for all tools, where telemetryctl keeps it.
+  out.inputs.all_record = read_consent_file("telemetryd");
   return true;
 }
 

@@ -144,7 +144,7 @@ void SqliteStore::erase_withdrawn(const Erasure& erasure) {
   if (events) {
     withdrawn_[{erasure.uid, erasure.app}] += *events;
   } else {
-    log::warn("erasure_delayed", {{"cause", events.error().message()}});
+    log::warn("withdrawn_erasure_delayed", {{"cause", events.error().message()}});
   }
 }
 

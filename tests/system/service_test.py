@@ -240,9 +240,11 @@ class ServiceTest:
         return next((entry for entry in self.status()["destinations"] if entry["name"] == name), {})
 
     def forwarder_is_apart(self):
+        # The rows are lent first and the forwarder is started for them, so it may be a moment away.
+        self.eventually("the forwarder is a process of its own unit",
+                        lambda: (self.outside_pid("telemetryd-forward") != 0
+                                 and self.show("telemetryd-forward.service", "ActiveState") == "active", "not yet"))
         pid = self.outside_pid("telemetryd-forward")
-        self.check("the forwarder is a process of its own unit",
-                   pid != 0 and self.show("telemetryd-forward.service", "ActiveState") == "active")
         if not pid:
             return
         self.check("it runs as telemetryd-forward", self.process_status(pid, "Uid") == self.uid_of("telemetryd-forward"))

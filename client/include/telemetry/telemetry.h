@@ -33,6 +33,13 @@ extern "C" {
 #define TELEMETRY_API
 #endif
 
+/* The `size` member set and the rest zero, without a compiler's remark about the rest. */
+#ifdef __cplusplus
+#define TELEMETRY_INIT_(type) {sizeof(type)}
+#else
+#define TELEMETRY_INIT_(type) {.size = sizeof(type)}
+#endif
+
 typedef struct telemetry_client telemetry_client_t;
 
 /* Numbers are stable. */
@@ -120,7 +127,7 @@ typedef struct telemetry_event {
   const uint8_t* id;       /* 16 bytes, UUIDv7; null: made here */
 } telemetry_event_t;
 
-#define TELEMETRY_EVENT_INIT {sizeof(telemetry_event_t)}
+#define TELEMETRY_EVENT_INIT TELEMETRY_INIT_(telemetry_event_t)
 
 /* How to open a client. `app` is required: 1 to 64 of a-z 0-9 _ -. Zero means the default. */
 typedef struct telemetry_options {
@@ -137,7 +144,7 @@ typedef struct telemetry_options {
   uint32_t frame_bytes_target; /* a frame is closed at this size; default 64 KiB, at most 1 MiB */
 } telemetry_options_t;
 
-#define TELEMETRY_OPTIONS_INIT {sizeof(telemetry_options_t)}
+#define TELEMETRY_OPTIONS_INIT TELEMETRY_INIT_(telemetry_options_t)
 
 /* Counters since the client was opened (since fork, in a child). Unit: events, unless named.
  * accepted = acknowledged + refused + lost_* + still queued or in flight. */
@@ -157,7 +164,7 @@ typedef struct telemetry_stats {
   uint64_t reconnects;         /* unit: connections after the first */
 } telemetry_stats_t;
 
-#define TELEMETRY_STATS_INIT {sizeof(telemetry_stats_t)}
+#define TELEMETRY_STATS_INIT TELEMETRY_INIT_(telemetry_stats_t)
 
 typedef enum telemetry_mode {
   TELEMETRY_MODE_UNDECIDED = 0, /* no daemon has answered yet */

@@ -1,5 +1,6 @@
 #include <cstdlib>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -242,9 +243,15 @@ TEST_F(CommandsTest, ConsentForAToolWorksWithoutADaemon) {
   EXPECT_EQ(json["daemon"], false);
 }
 
-TEST_F(CommandsTest, ConsentForAllToolsNeedsTheDaemon) {
+TEST_F(CommandsTest, ConsentForAllToolsIsWrittenWithoutADaemon) {
   const Outcome outcome = run({"consent", "disable"});
-  EXPECT_EQ(outcome.code, kUnreachable);
+  EXPECT_EQ(outcome.code, kOk);
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "config" / "telemetryd" / "consent.toml"));
+}
+
+TEST_F(CommandsTest, ConsentForSomebodyElseNeedsTheDaemon) {
+  const std::string other = std::to_string(geteuid() + 1);
+  EXPECT_EQ(run({"consent", "disable", "--user", other}).code, kUnreachable);
   EXPECT_FALSE(std::filesystem::exists(dir_ / "config"));
 }
 
