@@ -88,9 +88,11 @@ int main_in(std::span<const char* const> words) {
 }  // namespace
 }  // namespace telemetryd::forward
 
-int main(int argc, char** argv) try {
-  return telemetryd::forward::main_in({argv, static_cast<std::size_t>(argc)});
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "telemetryd-forward: %s\n", error.what());
-  return 1;
+int main(int argc, char** argv) {
+  try {
+    return telemetryd::forward::main_in({argv, static_cast<std::size_t>(argc)});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "telemetryd-forward: %s\n", error.what());
+    return 1;
+  }
 }

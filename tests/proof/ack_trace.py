@@ -25,7 +25,7 @@ def record(rig, quick):
     file = rig.folder / "strace.out"
     rig.write_config()
     # -s: whole frames; -xx: bytes as hex; -y: paths and sockets beside the descriptors.
-    rig.start_daemon(prefix=("strace", "-f", "-D", "-q", "-y", "-xx", "-s", "100000", "-o", str(file),
+    rig.start_daemon(prefix=("strace", "-f", "-D", "-q", "-y", "-xx", "-s", "1000000", "-o", str(file),
                              "-e", "signal=none", "-e", "trace=" + trace.CALLS), timeout_s=60)
     singles = 100 if quick else 1000
     producers = [rigs.Producer(rig, "waits", 1, singles, flush_each=True),
