@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -26,7 +27,11 @@ class ClientTest : public testing::Test {
     publish_policy("opt-out");
   }
 
-  void publish_policy(const std::string& text) { std::ofstream(dir_ / "policy") << text; }
+  // Whole or not at all, as the daemon does: the client may look at any moment.
+  void publish_policy(const std::string& text) {
+    std::ofstream(dir_ / "policy.new") << text;
+    std::filesystem::rename(dir_ / "policy.new", dir_ / "policy");
+  }
 
   void write_consent(const std::string& text) {
     std::filesystem::create_directories(dir_ / "config/mytool");
