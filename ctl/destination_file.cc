@@ -31,22 +31,6 @@ Result<void> check_whole(const std::filesystem::path& main_file) {
 
 }  // namespace
 
-std::string toml_quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20 || byte == 0x7F) {
-      out += fmt::format("\\u{:04X}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
-}
-
 std::string destination_toml(const NewDestination& added) {
   const config::Destination& destination = added.destination;
   std::string out = "# Written by telemetryctl destination add; edit or remove it by hand.\n";

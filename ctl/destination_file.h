@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "config/config.h"
+#include "config/toml_text.h"
 
 namespace telemetryd::ctl {
 
@@ -28,8 +29,7 @@ struct NewDestination {
 // The TOML text: [[destination]] and one [[route]] for each pattern.
 std::string destination_toml(const NewDestination& added);
 
-// A TOML basic string with its quotes.
-std::string toml_quoted(std::string_view text);
+using config::toml_quoted;
 
 // Writes <config_dir>/conf.d/<name>.toml, mode 0644: it names secrets' files and holds no secret.
 // `main_file` is the daemon's configuration file, which may be absent. Returns the new path.

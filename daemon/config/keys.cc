@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "config/toml_text.h"
+
 namespace telemetryd::config {
 namespace {
 
@@ -332,7 +334,9 @@ constexpr std::array kRoute = {
         text<Route>("destination", "", "required", "Name of a destination.")),
 };
 
-std::string quoted_toml(std::string_view text) {
+}  // namespace
+
+std::string toml_quoted(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -340,15 +344,13 @@ std::string quoted_toml(std::string_view text) {
       out += '\\';
       out += c;
     } else if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(byte));
+      out += fmt::format("\\u{:04X}", static_cast<unsigned>(byte));
     } else {
       out += c;
     }
   }
   return out + '"';
 }
-
-}  // namespace
 
 std::span<const Section> sections() {
   return kSections;
@@ -365,7 +367,7 @@ std::span<const Key<Route>> route_keys() {
 std::string toml_literal(Type type, const Value& value) {
   if (type == Type::kInteger) return std::to_string(value.integer);
   if (type == Type::kBoolean) return value.boolean ? "true" : "false";
-  return quoted_toml(value.text);
+  return toml_quoted(value.text);
 }
 
 }  // namespace telemetryd::config
