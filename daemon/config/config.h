@@ -29,7 +29,7 @@ namespace telemetryd::config {
 
 struct Destination {
   std::string name;
-  std::string kind;  // "file", "native", "none"
+  std::string kind;  // "file", "grpc", "ingest", "native", "none"
   std::string url;   // kind file: the absolute path of the JSONL file
   std::string org;
   std::string app;
@@ -39,6 +39,10 @@ struct Destination {
   std::filesystem::path client_cert_file;
   std::filesystem::path client_key_file;
   bool allow_plain_http = false;  // plain http to hosts other than loopback
+  bool plain_signature = false;   // kind ingest: `signature = "plain"`; default "nonce"
+  std::string staging_url;        // kind ingest
+  bool staging = false;           // kind ingest: send to staging_url instead of url
+  bool telemetry_kit_machine_id = false;  // `machine_id_scheme = "telemetry-kit"`; default "salted"
 };
 
 struct Route {
@@ -79,6 +83,22 @@ struct Config {
     std::filesystem::path socket;   // empty: start telemetryd-forward as a child
     std::filesystem::path program;  // telemetryd-forward; default: beside telemetryd
   } forward;
+
+  struct Gateway {
+    bool enabled = true;
+    std::filesystem::path grpc_socket;  // default: runtime_dir/grpc.sock
+    std::string grpc_listen;            // "HOST:PORT" over TCP; empty: off
+    std::chrono::seconds idle_exit{60};
+    bool by_service_manager = false;  // `start_by = "service_manager"`; default "telemetryd"
+    std::string user = "telemetryd-gateway";  // whose peer_uid counts, by_service_manager only
+    std::filesystem::path program;            // telemetryd-gateway; default: beside telemetryd
+    // Of the TCP listener: without certificate only loopback, and beyond loopback a client
+    // certificate or a token is asked for.
+    std::filesystem::path tls_cert_file;
+    std::filesystem::path tls_key_file;
+    std::filesystem::path client_ca_file;
+    std::filesystem::path token_file;
+  } gateway;
 
   struct Admin {
     std::filesystem::path socket;  // default: runtime_dir/admin.sock
