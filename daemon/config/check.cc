@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <set>
 #include <sys/un.h>
 
 #include <fmt/format.h>
 
+#include "config/address.h"
 #include "config/nearest.h"
 
 namespace telemetryd::config {
@@ -15,135 +15,6 @@ namespace {
 // What a frame has around its largest event: prefix, tag and length.
 constexpr std::uint32_t kFrameOverhead = 64;
 constexpr std::size_t kNameBytesMax = 64;
-constexpr std::size_t kServerNameBytesMax = 128;
-
-bool all_of(std::string_view text, std::string_view extra, bool upper) {
-  return std::ranges::all_of(text, [&](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (upper && c >= 'A' && c <= 'Z') ||
-           extra.find(c) != std::string_view::npos;
-  });
-}
-
-// Text between scheme and path, without the port; empty when there is none.
-std::string_view host_of(std::string_view url) {
-  std::string_view rest = url.substr(url.find("://") + 3);
-  rest = rest.substr(0, rest.find('/'));
-  if (rest.starts_with('[')) return rest.substr(0, rest.find(']') + 1);
-  return rest.substr(0, rest.find(':'));
-}
-
-bool is_loopback(std::string_view host) {
-  if (host == "localhost" || host == "[::1]") return true;
-  return host.starts_with("127.") && all_of(host.substr(4), ".", false) &&
-         std::ranges::none_of(host, [](char c) { return c >= 'a' && c <= 'z'; });
-}
-
-class DestinationCheck {
- public:
-  DestinationCheck(const Destination& destination, const Place& place)
-      : destination_(destination), place_(place) {}
-
-  std::vector<Problem> run() {
-    name();
-    if (destination_.kind.empty()) {
-      say("kind", "missing; one of file, native, none");
-    } else if (destination_.kind == "native") {
-      native();
-    } else {
-      if (destination_.kind == "file") file();
-      meaningless();
-    }
-    return std::move(problems_);
-  }
-
- private:
-  void say(std::string_view key, std::string message) {
-    problems_.push_back(
-        {place_.file, place_.line, fmt::format("destination.{}", key), std::move(message)});
-  }
-
-  void name() {
-    if (destination_.name.empty()) {
-      say("name", "missing");
-    } else if (destination_.name.size() > kNameBytesMax ||
-               !all_of(destination_.name, "_-", false)) {
-      say("name", "must be 1 to 64 of a-z 0-9 _ -");
-    }
-  }
-
-  void file() {
-    if (destination_.url.empty()) {
-      say("url", "missing; for kind file it is the absolute path of the file to write");
-    } else if (!destination_.url.starts_with('/')) {
-      say("url", "must be an absolute path for kind file, such as /var/log/telemetry.jsonl");
-    }
-  }
-
-  void native() {
-    url();
-    server_name("org", destination_.org);
-    server_name("app", destination_.app);
-    if (destination_.token_file.empty()) say("token_file", "missing; kind native needs it");
-    if (destination_.secret_file.empty()) say("secret_file", "missing; kind native needs it");
-    if (destination_.client_cert_file.empty() != destination_.client_key_file.empty()) {
-      say(destination_.client_cert_file.empty() ? "client_cert_file" : "client_key_file",
-          "missing; client_cert_file and client_key_file go together");
-    }
-  }
-
-  void url() {
-    const std::string& url = destination_.url;
-    const bool plain = url.starts_with("http://");
-    if (url.empty()) return say("url", "missing; kind native needs https://HOST");
-    if (!plain && !url.starts_with("https://")) {
-      return say("url", "must begin with https:// (or http:// for this machine)");
-    }
-    if (std::ranges::any_of(url, [](char c) {
-          const auto byte = static_cast<unsigned char>(c);
-          return byte <= 0x20 || byte >= 0x7f || c == '?' || c == '#';
-        })) {
-      return say("url", "must have no spaces, no query and no fragment");
-    }
-    const std::string_view rest = std::string_view(url).substr(url.find("://") + 3);
-    if (rest.substr(0, rest.find('/')).find('@') != std::string_view::npos) {
-      return say("url", "must hold no user or password; use token_file and secret_file");
-    }
-    const std::string_view host = host_of(url);
-    if (host.empty()) return say("url", "has no host");
-    if (plain && !destination_.allow_plain_http && !is_loopback(host)) {
-      say("url",
-          "plain http only goes to this machine; use https://, or set allow_plain_http = true");
-    }
-  }
-
-  void server_name(std::string_view key, const std::string& value) {
-    if (value.empty()) return say(key, "missing; kind native needs it");
-    if (value.size() > kServerNameBytesMax || !all_of(value, "_-.", true) || value == "." ||
-        value == "..") {
-      say(key, "must be 1 to 128 of A-Z a-z 0-9 _ - .");
-    }
-  }
-
-  // A key that does nothing is a mistake that nobody would notice.
-  void meaningless() {
-    const auto refuse = [&](std::string_view key, bool present) {
-      if (present) say(key, fmt::format("means nothing for kind {}", destination_.kind));
-    };
-    refuse("url", destination_.kind == "none" && !destination_.url.empty());
-    refuse("org", !destination_.org.empty());
-    refuse("app", !destination_.app.empty());
-    refuse("token_file", !destination_.token_file.empty());
-    refuse("secret_file", !destination_.secret_file.empty());
-    refuse("ca_file", !destination_.ca_file.empty());
-    refuse("client_cert_file", !destination_.client_cert_file.empty());
-    refuse("client_key_file", !destination_.client_key_file.empty());
-    refuse("allow_plain_http", destination_.allow_plain_http);
-  }
-
-  const Destination& destination_;
-  const Place& place_;
-  std::vector<Problem> problems_;
-};
 
 class RelationCheck {
  public:
@@ -152,6 +23,7 @@ class RelationCheck {
   std::vector<Problem> run() {
     sizes();
     sockets();
+    gateway();
     routes();
     return std::move(problems_);
   }
@@ -211,12 +83,58 @@ class RelationCheck {
     socket_length(config_.ingest.socket, "ingest.socket");
     socket_length(config_.admin.socket, "admin.socket");
     socket_length(config_.forward.socket, "forward.socket");
+    socket_length(config_.gateway.grpc_socket, "gateway.grpc_socket");
     if (config_.ingest.socket == config_.admin.socket) {
       say({"admin.socket", "ingest.socket"}, "ingest and admin cannot share one socket");
     }
     if (!config_.forward.socket.empty() && (config_.forward.socket == config_.ingest.socket ||
                                             config_.forward.socket == config_.admin.socket)) {
       say({"forward.socket"}, "is a socket of ours already; the forwarder needs its own");
+    }
+    const auto& grpc = config_.gateway.grpc_socket;
+    if (grpc == config_.ingest.socket || grpc == config_.admin.socket ||
+        grpc == config_.forward.socket) {
+      say({"gateway.grpc_socket", "ingest.socket", "admin.socket", "forward.socket"},
+          "is a socket of ours already; the gateway needs its own");
+    }
+  }
+
+  // The gateway's TCP listener: who may read what is sent, and who may send.
+  void gateway() {
+    const auto& g = config_.gateway;
+    if (g.tls_cert_file.empty() != g.tls_key_file.empty()) {
+      const bool certificate_missing = g.tls_cert_file.empty();
+      say({certificate_missing ? "gateway.tls_key_file" : "gateway.tls_cert_file"},
+          fmt::format("{} is missing; tls_cert_file and tls_key_file go together",
+                      certificate_missing ? "tls_cert_file" : "tls_key_file"));
+    }
+    if (!g.client_ca_file.empty() && g.tls_cert_file.empty()) {
+      say({"gateway.client_ca_file"},
+          "means nothing without tls_cert_file: only TLS asks for a client's certificate");
+    }
+    if (g.by_service_manager && g.user.empty()) {
+      say({"gateway.user", "gateway.start_by"},
+          "user is missing; it says whose word about other users' events counts");
+    }
+    if (!g.grpc_listen.empty()) gateway_address();
+  }
+
+  void gateway_address() {
+    const auto& g = config_.gateway;
+    const HostPort address = host_port_of(g.grpc_listen);
+    if (address.host.empty()) {
+      return say({"gateway.grpc_listen"},
+                 "must be HOST:PORT with a port up to 65535, such as 127.0.0.1:4317 or [::1]:4317");
+    }
+    if (is_loopback(address.host)) return;
+    if (g.tls_cert_file.empty()) {
+      say({"gateway.grpc_listen"},
+          "beyond this machine events travel with TLS only; set tls_cert_file and tls_key_file, or "
+          "listen on 127.0.0.1");
+    }
+    if (g.client_ca_file.empty() && g.token_file.empty()) {
+      say({"gateway.grpc_listen"},
+          "beyond this machine not everybody may send; set client_ca_file or token_file");
     }
   }
 
@@ -227,28 +145,27 @@ class RelationCheck {
   }
 
   void route(const Route& route, std::size_t index, const std::vector<std::string>& names) {
-    const std::string key = fmt::format("route.{}", index);
-    const auto found = places_.find(key);
-    const Place place = found == places_.end() ? Place{} : found->second;
+    const auto complain = [&](std::string_view key, std::string message) {
+      const std::string table = fmt::format("route.{}", index);
+      auto found = places_.find(fmt::format("{}.{}", table, key));
+      if (found == places_.end()) found = places_.find(table);
+      const Place place = found == places_.end() ? Place{} : found->second;
+      problems_.push_back(
+          {place.file, place.line, fmt::format("route.{}", key), std::move(message)});
+    };
     if (route.app.empty()) {
-      problems_.push_back({place.file, place.line, "route.app", "missing"});
-    } else if (route.app.size() > kNameBytesMax || !all_of(route.app, "_-*", false)) {
-      problems_.push_back({place.file,
-                           place.line,
-                           "route.app",
-                           "must be 1 to 64 of a-z 0-9 _ - and * for any text"});
+      complain("app", "missing");
+    } else if (route.app.size() > kNameBytesMax || !made_of(route.app, "_-*", false)) {
+      complain("app", "must be 1 to 64 of a-z 0-9 _ - and * for any text");
     }
     if (route.destination.empty()) {
-      problems_.push_back({place.file, place.line, "route.destination", "missing"});
+      complain("destination", "missing");
     } else if (std::ranges::find(names, route.destination) == names.end()) {
       const std::string near = nearest(route.destination, names);
-      problems_.push_back(
-          {place.file,
-           place.line,
-           "route.destination",
-           fmt::format("there is no destination '{}'{}",
-                       route.destination.substr(0, kNameBytesMax),
-                       near.empty() ? "" : fmt::format("; did you mean '{}'?", near))});
+      complain("destination",
+               fmt::format("there is no destination '{}'{}",
+                           route.destination.substr(0, kNameBytesMax),
+                           near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
     }
   }
 
@@ -261,10 +178,6 @@ class RelationCheck {
 
 std::vector<Problem> check_relations(const Config& config, const Places& places) {
   return RelationCheck(config, places).run();
-}
-
-std::vector<Problem> check_destination(const Destination& destination, const Place& place) {
-  return DestinationCheck(destination, place).run();
 }
 
 }  // namespace telemetryd::config

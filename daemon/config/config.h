@@ -38,10 +38,10 @@ struct Destination {
   std::filesystem::path ca_file;
   std::filesystem::path client_cert_file;
   std::filesystem::path client_key_file;
-  bool allow_plain_http = false;  // plain http to hosts other than loopback
-  bool plain_signature = false;   // kind ingest: `signature = "plain"`; default "nonce"
-  std::string staging_url;        // kind ingest
-  bool staging = false;           // kind ingest: send to staging_url instead of url
+  bool allow_plain_http = false;          // plain http to hosts other than loopback
+  bool plain_signature = false;           // kind ingest: `signature = "plain"`; default "nonce"
+  std::string staging_url;                // kind ingest
+  bool staging = false;                   // kind ingest: send to staging_url instead of url
   bool telemetry_kit_machine_id = false;  // `machine_id_scheme = "telemetry-kit"`; default "salted"
 };
 
@@ -168,7 +168,8 @@ std::optional<std::string> route(const std::vector<Route>& routes, std::string_v
 std::filesystem::path default_config_file();
 std::filesystem::path default_state_dir();
 std::filesystem::path default_runtime_dir();
-// telemetryd-forward beside the running program.
+// Beside the running program.
 std::filesystem::path default_forward_program();
+std::filesystem::path default_gateway_program();
 
 }  // namespace telemetryd::config

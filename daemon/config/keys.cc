@@ -251,6 +251,64 @@ constexpr std::array kForward = {
              "The forwarder that telemetryd starts when there is no socket.")),
 };
 
+constexpr std::array kGateway = {
+    in_section<&C::gateway, &C::Gateway::enabled>(
+        boolean("enabled",
+                "true",
+                "Whether events are taken over gRPC; telemetryd-gateway runs while somebody "
+                "speaks to it.")),
+    in_section<&C::gateway, &C::Gateway::grpc_socket>(
+        path("grpc_socket", "grpc.sock in runtime_dir", "Socket that takes gRPC.")),
+    in_section<&C::gateway, &C::Gateway::grpc_listen>(
+        text("grpc_listen",
+             "",
+             "none",
+             "HOST:PORT that takes gRPC over TCP as well, such as 127.0.0.1:4317 or [::1]:4317; "
+             "then the gateway always runs. Such events belong to no user and only admins see "
+             "them. Beyond this machine it needs TLS, and client_ca_file or token_file.")),
+    in_section<&C::gateway, &C::Gateway::idle_exit>(
+        integer("idle_exit_s",
+                "60",
+                1,
+                24 * kHourS,
+                "Seconds without an event after which the gateway exits; the next connection "
+                "starts it again.")),
+    word<Config>(
+        "start_by",
+        "\"telemetryd\"",
+        "telemetryd service_manager",
+        "Who starts the gateway: telemetryd as its child, or the service manager by socket "
+        "activation, as `user`.",
+        false,
+        [](Config& c, const Value& v) { c.gateway.by_service_manager = v.text != "telemetryd"; },
+        [](const Config& c) {
+          return Value{.text = c.gateway.by_service_manager ? "service_manager" : "telemetryd"};
+        }),
+    in_section<&C::gateway, &C::Gateway::user>(
+        text("user",
+             "\"telemetryd-gateway\"",
+             "",
+             "User that the service manager runs the gateway as; what this user says about whose "
+             "events it brings is believed. Nobody else may run anything as this user.")),
+    in_section<&C::gateway, &C::Gateway::program>(path(
+        "program", "telemetryd-gateway beside telemetryd", "The gateway that telemetryd starts.")),
+    in_section<&C::gateway, &C::Gateway::tls_cert_file>(
+        path("tls_cert_file",
+             "none: TCP only on this machine",
+             "Certificate of the TCP listener in PEM, with its chain.")),
+    in_section<&C::gateway, &C::Gateway::tls_key_file>(
+        path("tls_key_file", "none", "Key of the certificate in PEM.")),
+    in_section<&C::gateway, &C::Gateway::client_ca_file>(
+        path("client_ca_file",
+             "none: clients need no certificate",
+             "Authorities in PEM, one of which must have signed the certificate that a client "
+             "over TCP shows.")),
+    in_section<&C::gateway, &C::Gateway::token_file>(
+        path("token_file",
+             "none: clients need no token",
+             "File with the bearer token that clients over TCP must send.")),
+};
+
 constexpr std::array kAdmin = {
     in_section<&C::admin, &C::Admin::socket>(
         path("socket", "admin.sock in runtime_dir", "Socket of the admin API and telemetryctl.")),
@@ -285,6 +343,7 @@ constexpr Section kSections[] = {
     {"ingest", "What apps may send.", kIngest},
     {"store", "The event store on disk.", kStore},
     {"forward", "When and how events leave the machine.", kForward},
+    {"gateway", "Events over gRPC.", kGateway},
     {"admin", "The admin API.", kAdmin},
     {"policy", "What may be collected. A reload changes it.", kPolicy},
     {"identity", "The machine ID.", kIdentity},
@@ -297,24 +356,42 @@ constexpr std::array kDestination = {
     required(word<D>(
         "kind",
         "",
-        "file native none",
-        "file: lines of JSON in a file; native: a telemetry-server; none: delivered to nowhere, "
-        "and gone.",
+        "file grpc ingest native none",
+        "file: lines of JSON in a file; grpc: another machine's telemetryd-gateway; ingest: a "
+        "server that takes telemetry-kit uploads; native: a telemetry-server; none: delivered to "
+        "nowhere, and gone.",
         true,
         [](D& d, const Value& v) { d.kind = v.text; },
         [](const D& d) { return Value{.text = d.kind}; })),
     direct<D, &D::url>(
         long_text<D>("url",
                      "",
-                     "required for file and native",
-                     "Address of the server, https://…; for kind file the absolute path "
-                     "of the file.")),
-    direct<D, &D::org>(text<D>("org", "", "required for native", "Organisation at the server.")),
-    direct<D, &D::app>(text<D>("app", "", "required for native", "App at the server.")),
+                     "required for all but none",
+                     "Address of the server, https://…, for kind grpc https://HOST:PORT; for kind "
+                     "file the absolute path of the file.")),
+    direct<D, &D::org>(
+        text<D>("org", "", "required for native and ingest", "Organisation at the server.")),
+    direct<D, &D::app>(text<D>("app", "", "required for native and ingest", "App at the server.")),
     direct<D, &D::token_file>(
         path<D>("token_file", "required for native", "File that holds the bearer token.")),
-    direct<D, &D::secret_file>(
-        path<D>("secret_file", "required for native", "File that holds the signing secret.")),
+    direct<D, &D::secret_file>(path<D>(
+        "secret_file", "required for native and ingest", "File that holds the signing secret.")),
+    word<D>(
+        "signature",
+        "\"nonce\"",
+        "nonce plain",
+        "Kind ingest: what is signed; plain is for servers that know no nonce, and lets a captured "
+        "request be repeated.",
+        true,
+        [](D& d, const Value& v) { d.plain_signature = v.text == "plain"; },
+        [](const D& d) { return Value{.text = d.plain_signature ? "plain" : "nonce"}; }),
+    direct<D, &D::staging_url>(
+        long_text<D>("staging_url",
+                     "",
+                     "none",
+                     "Kind ingest: address of the server to try things on; needed by staging.")),
+    direct<D, &D::staging>(boolean<D>(
+        "staging", "false", "Kind ingest: whether to send to staging_url instead of url.")),
     direct<D, &D::ca_file>(
         path<D>("ca_file", "the system's", "Certificates of the authorities to trust, in PEM.")),
     direct<D, &D::client_cert_file>(
@@ -325,6 +402,17 @@ constexpr std::array kDestination = {
         boolean<D>("allow_plain_http",
                    "false",
                    "Whether http:// is accepted for hosts other than this machine.")),
+    word<D>(
+        "machine_id_scheme",
+        "\"salted\"",
+        "salted telemetry-kit",
+        "How the machine ID of the apps routed there is made: salted is ours; telemetry-kit is "
+        "what its SDKs send, so that a server sees the same machine as before.",
+        true,
+        [](D& d, const Value& v) { d.telemetry_kit_machine_id = v.text == "telemetry-kit"; },
+        [](const D& d) {
+          return Value{.text = d.telemetry_kit_machine_id ? "telemetry-kit" : "salted"};
+        }),
 };
 
 constexpr std::array kRoute = {

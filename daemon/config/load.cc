@@ -241,12 +241,18 @@ class Loader {
     return table.element;
   }
 
+  static TablePlace place_of(const std::filesystem::path& file, const RawTable& table) {
+    TablePlace place{file, table.line, {}};
+    for (const RawEntry& entry : table.entries) place.keys[entry.key] = entry.line;
+    return place;
+  }
+
   void destination(const std::filesystem::path& file, const RawTable& table) {
     if (!must_be_element(file, table)) return;
     const std::size_t problems_before = problems_.size();
     Destination destination;
     entries(file, table, destination_keys(), destination, false);
-    const Place place{file, table.line};
+    const TablePlace place = place_of(file, table);
     // A wrong value is also a missing one; saying both would only confuse.
     if (problems_.size() == problems_before) {
       const auto wrong = check_destination(destination, place);
@@ -255,7 +261,7 @@ class Loader {
     const std::string key = fmt::format("destination.{}", destination.name);
     if (const auto first = places_.find(key); first != places_.end()) {
       problem(file,
-              table.line,
+              place.line_of("name"),
               "destination.name",
               fmt::format("'{}' is the name of the destination at {}:{} already",
                           destination.name,
@@ -279,7 +285,11 @@ class Loader {
     }
     Route route;
     entries(file, table, route_keys(), route, false);
-    set_origin(fmt::format("route.{}", config_.routes.size()), file, table.line);
+    const std::string key = fmt::format("route.{}", config_.routes.size());
+    set_origin(key, file, table.line);
+    for (const RawEntry& entry : table.entries) {
+      places_[fmt::format("{}.{}", key, entry.key)] = {file, entry.line};
+    }
     config_.routes.push_back(std::move(route));
   }
 
@@ -324,6 +334,8 @@ class Loader {
     if (c.ingest.socket.empty()) c.ingest.socket = c.daemon.runtime_dir / "ingest.sock";
     if (c.admin.socket.empty()) c.admin.socket = c.daemon.runtime_dir / "admin.sock";
     if (c.forward.program.empty()) c.forward.program = default_forward_program();
+    if (c.gateway.grpc_socket.empty()) c.gateway.grpc_socket = c.daemon.runtime_dir / "grpc.sock";
+    if (c.gateway.program.empty()) c.gateway.program = default_gateway_program();
   }
 
   Config config_;

@@ -43,6 +43,12 @@ std::filesystem::path xdg(const char* name, const char* below_home) {
   return folder.empty() ? home() / below_home : folder;
 }
 
+std::filesystem::path beside_us(const char* program) {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return (error ? std::filesystem::path("/usr/bin") : self.parent_path()) / program;
+}
+
 bool matches(std::string_view pattern, std::string_view text) {
   // Remembers the last star only: that suffices for patterns of stars and plain text, and keeps
   // the time at pattern x text.
@@ -95,10 +101,11 @@ std::filesystem::path default_runtime_dir() {
 }
 
 std::filesystem::path default_forward_program() {
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  return error ? std::filesystem::path("/usr/bin/telemetryd-forward")
-               : self.parent_path() / "telemetryd-forward";
+  return beside_us("telemetryd-forward");
+}
+
+std::filesystem::path default_gateway_program() {
+  return beside_us("telemetryd-gateway");
 }
 
 }  // namespace telemetryd::config

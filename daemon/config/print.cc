@@ -25,8 +25,9 @@ void print_element(std::string& out,
   for (const Key<Target>& key : keys) {
     const Value value = key.get(target);
     if (is_empty_text(key.type, value)) continue;
-    if (key.type == Type::kBoolean && !value.boolean) continue;
-    out += fmt::format("{} = {}\n", key.name, toml_literal(key.type, value));
+    const std::string literal = toml_literal(key.type, value);
+    if (literal == key.default_toml) continue;
+    out += fmt::format("{} = {}\n", key.name, literal);
   }
 }
 

@@ -29,6 +29,13 @@ TEST(Load, AnEmptyFileGivesTheDefaultsOfTheContract) {
   EXPECT_EQ(config.forward.retry_delay_min, std::chrono::milliseconds(1000));
   EXPECT_EQ(config.forward.retry_delay_max, std::chrono::seconds(300));
   EXPECT_EQ(config.forward.request_timeout, std::chrono::seconds(30));
+  EXPECT_TRUE(config.gateway.enabled);
+  EXPECT_EQ(config.gateway.grpc_socket, "/runtime/grpc.sock");
+  EXPECT_EQ(config.gateway.grpc_listen, "");
+  EXPECT_EQ(config.gateway.idle_exit, std::chrono::seconds(60));
+  EXPECT_FALSE(config.gateway.by_service_manager);
+  EXPECT_EQ(config.gateway.user, "telemetryd-gateway");
+  EXPECT_EQ(config.gateway.program.filename(), "telemetryd-gateway");
   EXPECT_EQ(config.admin.group, "telemetry-admin");
   EXPECT_EQ(config.policy.mode, consent::MachinePolicy::kOptIn);
 }

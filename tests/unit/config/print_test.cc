@@ -76,12 +76,19 @@ TEST(Print, CanBeReadBackToTheSameConfiguration) {
   const Loaded loaded = files.load(
       "[policy]\nmode = \"opt-out\"\n[ingest]\nsocket = \"/a/b.sock\"\n"
       "[[destination]]\nname = \"up\"\nkind = \"file\"\nurl = \"/tmp/a \\\"b\\\".jsonl\"\n"
+      "[[destination]]\nname = \"kit\"\nkind = \"ingest\"\nurl = \"https://k.example.org\"\n"
+      "org = \"o\"\napp = \"a\"\nsecret_file = \"/s\"\nsignature = \"plain\"\n"
+      "machine_id_scheme = \"telemetry-kit\"\n"
+      "[gateway]\nstart_by = \"service_manager\"\ngrpc_listen = \"[::1]:4317\"\n"
       "[[route]]\napp = \"*\"\ndestination = \"up\"\n");
   ASSERT_TRUE(loaded.config) << files.problems_of(loaded);
   const Loaded again = files.load(print(*loaded.config));
   ASSERT_TRUE(again.config) << files.problems_of(again);
   EXPECT_EQ(restart_needed(*loaded.config, *again.config), std::vector<std::string>{});
   EXPECT_EQ(again.config->destinations.at(0).url, "/tmp/a \"b\".jsonl");
+  EXPECT_TRUE(again.config->destinations.at(1).plain_signature);
+  EXPECT_TRUE(again.config->destinations.at(1).telemetry_kit_machine_id);
+  EXPECT_TRUE(again.config->gateway.by_service_manager);
   EXPECT_EQ(again.config->policy.mode, consent::MachinePolicy::kOptOut);
 }
 
