@@ -116,13 +116,37 @@ Result<int> add_destination_file(Session& session, AddOptions options) {
   return fail(reloaded.error().with_context("the file is written, but the daemon did not reload"));
 }
 
+// What only servers that speak telemetry-kit need.
+void add_ingest_options(CLI::App& add, AddOptions& options) {
+  auto& destination = options.added.destination;
+  add.add_option_function<std::string>(
+         "--signature",
+         [&options](const std::string& form) {
+           options.added.destination.plain_signature = form == "plain";
+         },
+         "Kind ingest: nonce (the default) or plain")
+      ->check(CLI::IsMember({"nonce", "plain"}));
+  add.add_option("--staging-url", destination.staging_url, "Kind ingest: server to try things on");
+  add.add_flag("--staging", destination.staging, "Kind ingest: send to --staging-url");
+  add.add_option_function<std::string>(
+         "--machine-id-scheme",
+         [&options](const std::string& scheme) {
+           options.added.destination.telemetry_kit_machine_id = scheme == "telemetry-kit";
+         },
+         "salted (the default) or telemetry-kit")
+      ->check(CLI::IsMember({"salted", "telemetry-kit"}));
+}
+
 void add_add(CLI::App& noun, Command& chosen) {
   auto* add = noun.add_subcommand("add", "Add one as a file below conf.d and reload");
   auto options = std::make_shared<AddOptions>();
   auto& destination = options->added.destination;
   add->add_option("NAME", destination.name, "What to call it: a-z 0-9 _ -")->required();
-  add->add_option("--kind", destination.kind, "native, file or none")->required();
-  add->add_option("--url", destination.url, "Where to; kind file: the absolute path of the file");
+  add->add_option("--kind", destination.kind, "native, ingest, grpc, file or none")->required();
+  add->add_option("--url",
+                  destination.url,
+                  "Where to; kind grpc: https://HOST:PORT; kind file: the absolute path of the "
+                  "file");
   add->add_option("--org", destination.org, "Organisation at the server");
   add->add_option("--app", destination.app, "Application at the server");
   add->add_option("--token-file", destination.token_file, "File with the bearer token");
@@ -134,6 +158,7 @@ void add_add(CLI::App& noun, Command& chosen) {
   add->add_flag("--allow-plain-http",
                 destination.allow_plain_http,
                 "Allow http to hosts other than this machine");
+  add_ingest_options(*add, *options);
   add->add_option(
          "--route", options->added.routes, "Send the events of these apps there; * for all")
       ->allow_extra_args(false);

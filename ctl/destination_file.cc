@@ -42,10 +42,14 @@ std::string destination_toml(const NewDestination& added) {
   add_line(out, "app", destination.app);
   add_line(out, "token_file", destination.token_file.native());
   add_line(out, "secret_file", destination.secret_file.native());
+  if (destination.plain_signature) add_line(out, "signature", "plain");
+  add_line(out, "staging_url", destination.staging_url);
+  if (destination.staging) out += "staging = true\n";
   add_line(out, "ca_file", destination.ca_file.native());
   add_line(out, "client_cert_file", destination.client_cert_file.native());
   add_line(out, "client_key_file", destination.client_key_file.native());
   if (destination.allow_plain_http) out += "allow_plain_http = true\n";
+  if (destination.telemetry_kit_machine_id) add_line(out, "machine_id_scheme", "telemetry-kit");
   for (const auto& pattern : added.routes) {
     out += "\n[[route]]\n";
     add_line(out, "app", pattern);

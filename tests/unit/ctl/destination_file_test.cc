@@ -38,6 +38,27 @@ TEST(DestinationFile, WhatIsWrittenIsWhatTheDaemonReads) {
   EXPECT_EQ(config::route(loaded.config->routes, "another"), std::nullopt);
 }
 
+TEST(DestinationFile, EveryKeyOfAnUploadIsWritten) {
+  const test::TempDir dir;
+  NewDestination added = native("kit");
+  added.destination.kind = "ingest";
+  added.destination.plain_signature = true;
+  added.destination.staging_url = "https://staging.example.org";
+  added.destination.staging = true;
+  added.destination.telemetry_kit_machine_id = true;
+  ASSERT_TRUE(write_destination(dir / "telemetryd.toml", added));
+
+  config::Sources sources;
+  sources.file = dir / "telemetryd.toml";
+  const auto loaded = config::load(sources);
+  ASSERT_TRUE(loaded.config);
+  const config::Destination& read = loaded.config->destinations.at(0);
+  EXPECT_TRUE(read.plain_signature);
+  EXPECT_TRUE(read.staging);
+  EXPECT_EQ(read.staging_url, "https://staging.example.org");
+  EXPECT_TRUE(read.telemetry_kit_machine_id);
+}
+
 TEST(DestinationFile, WhatDoesNotFitIsTakenBack) {
   const test::TempDir dir;
   NewDestination added = native("main");
