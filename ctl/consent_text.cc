@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "ctl/rfc3339.h"
+#include "base/rfc3339.h"
 
 namespace telemetryd::ctl {
 namespace {

@@ -11,7 +11,7 @@
 #include <openssl/sha.h>
 #include <protozero/pbf_writer.hpp>
 
-#include "ctl/rfc3339.h"
+#include "base/rfc3339.h"
 
 namespace telemetryd::ctl {
 namespace {

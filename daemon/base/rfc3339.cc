@@ -1,11 +1,11 @@
-#include "ctl/rfc3339.h"
+#include "base/rfc3339.h"
 
 #include <chrono>
 #include <limits>
 
 #include <fmt/format.h>
 
-namespace telemetryd::ctl {
+namespace telemetryd {
 namespace {
 
 constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
@@ -109,4 +109,4 @@ std::string rfc3339_seconds(std::int64_t unix_seconds) {
                      clock.seconds().count());
 }
 
-}  // namespace telemetryd::ctl
+}  // namespace telemetryd

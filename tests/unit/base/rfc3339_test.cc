@@ -1,8 +1,8 @@
-#include "ctl/rfc3339.h"
+#include "base/rfc3339.h"
 
 #include <gtest/gtest.h>
 
-namespace telemetryd::ctl {
+namespace telemetryd {
 namespace {
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
@@ -45,4 +45,4 @@ TEST(Rfc3339, SecondsAreWrittenAsTheyAreRead) {
 }
 
 }  // namespace
-}  // namespace telemetryd::ctl
+}  // namespace telemetryd
