@@ -1,0 +1,66 @@
+// gateway/front_door.h: accepts connections, asks the kernel whose they are, and hands each to that
+// user's server.
+//
+// Owns:    the listening sockets, one server per uid in use and one for other machines.
+// Thread:  loop; shut_down() after the loop has ended.
+// Limits:  kUidsMax servers; Connections.
+// Fails:   a connection that finds no place is closed; nobody else notices.
+
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "gateway/connections.h"
+#include "gateway/grpc_server.h"
+#include "gateway/hub.h"
+#include "loop/loop.h"
+
+namespace telemetryd::gateway {
+
+class FrontDoor {
+ public:
+  static constexpr std::size_t kUidsMax = 64;
+  static constexpr std::chrono::milliseconds kShutdownDeadline{1'000};
+
+  // For connections from other machines.
+  struct Remote {
+    Tls tls;
+    std::string token;
+  };
+
+  FrontDoor(loop::Loop& loop,
+            Hub& hub,
+            std::unique_ptr<Connections> connections,
+            std::uint32_t message_bytes_max,
+            Remote remote);
+  ~FrontDoor();
+
+  // `remote`: over TCP, so nobody has a uid.
+  void listen(UniqueFd socket, bool remote);
+  // Who connects from now on waits in the socket's queue for the next gateway.
+  void stop_listening();
+  void shut_down();
+
+ private:
+  void accept_local(UniqueFd connection);
+  void accept(UniqueFd connection, std::uint32_t uid);
+  GrpcServer* server_of(std::uint32_t uid);
+  // Ends the server of a uid that has neither connections nor calls.
+  bool end_one_server();
+
+  loop::Loop& loop_;
+  Hub& hub_;
+  const std::unique_ptr<Connections> connections_;
+  const std::uint32_t message_bytes_max_;
+  const Remote remote_;
+  std::vector<std::unique_ptr<loop::Listener>> listeners_;
+  std::map<std::uint32_t, std::unique_ptr<GrpcServer>> servers_;
+};
+
+}  // namespace telemetryd::gateway

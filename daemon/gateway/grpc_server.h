@@ -1,0 +1,53 @@
+// gateway/grpc_server.h: a gRPC server for the connections of one peer uid, or of other machines.
+//
+// A call does not know its connection, only its server. So each uid has a server of its own, and
+// whose events a call brings is a fact of construction: no table from descriptors to users that a
+// reused number could confuse. Methods take raw bytes: what a malformed request is answered is this
+// program's decision, not the library's.
+//
+// Owns:    the server, its calls.
+// Thread:  loop, but for shutdown(), which waits for gRPC's threads: after the loop has ended, or
+//          when there are no calls and no connections.
+// Limits:  docs/formats/grpc.md; memory and threads per server by a resource quota.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "gateway/hub.h"
+#include "loop/loop.h"
+
+namespace telemetryd::gateway {
+
+// Certificates as PEM texts. Without a certificate the server speaks plain HTTP/2.
+struct Tls {
+  std::string certificate;
+  std::string key;
+  std::string client_ca;  // empty: no client certificate is asked for
+};
+
+class GrpcServer {
+ public:
+  struct Options {
+    std::uint32_t uid = 0;
+    std::uint32_t message_bytes_max = 0;
+    Tls tls;
+    std::string token;  // not empty: every Publish has to bring it
+  };
+
+  static Result<std::unique_ptr<GrpcServer>> start(loop::Loop& loop, Hub& hub, Options options);
+  virtual ~GrpcServer() = default;
+
+  // Serves a connected socket.
+  virtual void take(UniqueFd connection) = 0;
+  // Calls that began and have not been forgotten.
+  virtual std::size_t calls() const = 0;
+  virtual void shutdown(std::chrono::milliseconds deadline) = 0;
+};
+
+}  // namespace telemetryd::gateway

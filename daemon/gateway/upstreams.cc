@@ -1,0 +1,138 @@
+#include "gateway/upstreams.h"
+
+#include <utility>
+
+#include "base/log.h"
+
+namespace telemetryd::gateway {
+
+Upstreams::Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change)
+    : loop_(loop), ingest_socket_(std::move(ingest_socket)), on_change_(std::move(on_change)) {}
+
+Upstreams::~Upstreams() = default;
+
+void Upstreams::submit(std::uint32_t uid,
+                       const std::optional<Bytes16>& instance,
+                       const std::string& context,
+                       Submission submission) {
+  const Key key{
+      .uid = uid, .alone = !instance, .word = instance ? std::string(as_text(*instance)) : context};
+  Status why;
+  auto found = upstreams_.find(key);
+  if (found != upstreams_.end() && found->second.upstream->closed()) {
+    upstreams_.erase(found);
+    found = upstreams_.end();
+  }
+  if (found != upstreams_.end() && instance) {
+    const Upstream& upstream = *found->second.upstream;
+    if (upstream.sender().context != context && !upstream.idle()) {
+      if (const auto waiter = submission.waiter.lock()) {
+        waiter->refused({.number = submission.number,
+                         .code = frame::Code::kOutOfOrder,
+                         .retryable = true,
+                         .retry_after = kRetryAfterDefault,
+                         .text = "a request of this instance with another context is on its way"},
+                        0);
+      }
+      return;
+    }
+    // Both are said in HELLO only, so both need a new one.
+    if (upstream.sender().context != context || upstream.needs_new_hello(submission)) {
+      upstreams_.erase(found);
+    }
+  }
+  Upstream* const upstream =
+      find_or_open(key,
+                   {.peer_uid = uid,
+                    .instance = instance ? *instance : random_bytes16(),
+                    .context = context,
+                    .first_frame = std::max<std::uint64_t>(submission.oldest_number, 1),
+                    .own_numbers = instance.has_value()},
+                   why);
+  if (upstream == nullptr) {
+    if (const auto waiter = submission.waiter.lock()) waiter->lost(why);
+    return;
+  }
+  upstream->submit(std::move(submission));
+}
+
+void Upstreams::flush(std::uint32_t uid, const Bytes16& instance) {
+  const auto found =
+      upstreams_.find({.uid = uid, .alone = false, .word = std::string(as_text(instance))});
+  if (found != upstreams_.end()) found->second.upstream->flush();
+}
+
+Upstream* Upstreams::find_or_open(const Key& key, Upstream::Sender sender, Status& why) {
+  auto found = upstreams_.find(key);
+  if (found == upstreams_.end()) {
+    if (!make_room(key.uid)) {
+      why = unavailable("too many instances of this user send at a time");
+      return nullptr;
+    }
+    auto connected = loop::connect_unix(ingest_socket_);
+    if (!connected) {
+      log::debug("daemon_unreachable", {{"cause", connected.error().message()}});
+      why = unavailable("telemetryd is not reachable");
+      return nullptr;
+    }
+    found =
+        upstreams_
+            .emplace(
+                key,
+                Entry{.upstream = std::make_unique<Upstream>(
+                          loop_, std::move(*connected), std::move(sender), [this] { changed(); })})
+            .first;
+  }
+  found->second.used = ++uses_;
+  return found->second.upstream.get();
+}
+
+bool Upstreams::make_room(std::uint32_t uid) {
+  if (count_of(uid) >= kConnectionsPerUidMax &&
+      !close_idle([uid](const Key& key) { return key.uid == uid; })) {
+    return false;
+  }
+  return upstreams_.size() < kConnectionsMax || close_idle([](const Key&) { return true; });
+}
+
+bool Upstreams::close_idle(const std::function<bool(const Key&)>& may_go) {
+  auto oldest = upstreams_.end();
+  for (auto each = upstreams_.begin(); each != upstreams_.end(); ++each) {
+    if (!each->second.upstream->idle() || !may_go(each->first)) continue;
+    if (oldest == upstreams_.end() || each->second.used < oldest->second.used) oldest = each;
+  }
+  if (oldest == upstreams_.end()) return false;
+  upstreams_.erase(oldest);
+  return true;
+}
+
+std::size_t Upstreams::count_of(std::uint32_t uid) const {
+  std::size_t count = 0;
+  for (const auto& [key, entry] : upstreams_) count += key.uid == uid ? 1 : 0;
+  return count;
+}
+
+std::size_t Upstreams::requests_unanswered() const {
+  std::size_t requests = 0;
+  for (const auto& [key, entry] : upstreams_) requests += entry.upstream->requests();
+  return requests;
+}
+
+std::size_t Upstreams::bytes_unanswered(std::uint32_t uid) const {
+  std::size_t bytes = 0;
+  for (const auto& [key, entry] : upstreams_) {
+    if (key.uid == uid) bytes += entry.upstream->bytes();
+  }
+  return bytes;
+}
+
+bool Upstreams::daemon_reachable() const {
+  return loop::connect_unix(ingest_socket_).has_value();
+}
+
+void Upstreams::changed() {
+  std::erase_if(upstreams_, [](const auto& each) { return each.second.upstream->closed(); });
+  on_change_();
+}
+
+}  // namespace telemetryd::gateway
