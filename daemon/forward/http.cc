@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <list>
 #include <string_view>
@@ -52,7 +53,27 @@ struct Transfer {
   std::size_t take_header(std::string_view line) {
     header_bytes += line.size();
     too_large = too_large || header_bytes > Http::kHeaderBytesMax;
-    return too_large ? 0 : line.size();
+    if (too_large) return 0;
+    if (request.http2) keep_header(line);
+    return line.size();
+  }
+
+  void keep_header(std::string_view line) {
+    // A new status line: what stood before belonged to an interim answer.
+    if (line.starts_with("HTTP/")) response.headers.clear();
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos) return;
+    std::string_view value = line.substr(colon + 1);
+    while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front())) != 0) {
+      value.remove_prefix(1);
+    }
+    while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back())) != 0) {
+      value.remove_suffix(1);
+    }
+    std::string name(line.substr(0, colon));
+    std::ranges::transform(
+        name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    response.headers.push_back({std::move(name), std::string(value)});
   }
 };
 
@@ -94,6 +115,15 @@ void set_tls(CURL* easy, const HttpRequest& request) {
     curl_easy_setopt(easy, CURLOPT_SSLCERT, request.client_cert_file.c_str());
     curl_easy_setopt(easy, CURLOPT_SSLKEY, request.client_key_file.c_str());
   }
+}
+
+void set_version(CURL* easy, const HttpRequest& request) {
+  if (!request.http2) return;
+  // A peer that cannot speak HTTP/2 fails the request rather than getting one it misunderstands.
+  curl_easy_setopt(
+      easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
+  // Without this each of several requests would open a connection of its own.
+  curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
 }
 
 void set_request(Transfer& transfer) {
@@ -220,6 +250,7 @@ void Http::start(HttpRequest request, std::function<void(HttpResponse)> done) {
   TELEMETRYD_CHECK(transfer->easy != nullptr);
   set_limits(transfer->easy, transfer->request);
   set_tls(transfer->easy, transfer->request);
+  set_version(transfer->easy, transfer->request);
   set_request(*transfer);
   TELEMETRYD_CHECK(curl_multi_add_handle(impl_->multi, transfer->easy) == CURLM_OK);
   impl_->transfers.push_back(std::move(transfer));

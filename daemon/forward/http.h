@@ -19,6 +19,11 @@
 
 namespace telemetryd::forward {
 
+struct HttpHeader {
+  std::string name;  // lower case
+  std::string value;
+};
+
 struct HttpRequest {
   std::string method;  // "GET" or "POST"
   std::string url;
@@ -29,6 +34,7 @@ struct HttpRequest {
   std::filesystem::path client_key_file;
   bool plain_http = false;  // http:// may be used
   bool direct = false;      // no proxy, whatever the environment says
+  bool http2 = false;       // nothing older; requests at a time share one connection
   std::chrono::milliseconds stall_max{30000};
   std::chrono::milliseconds total{30000};
 };
@@ -46,6 +52,7 @@ struct HttpResponse {
   long status = 0;
   std::string body;
   std::string location;
+  std::vector<HttpHeader> headers;  // and trailers; of an http2 request only
   std::chrono::seconds retry_after{0};
 };
 

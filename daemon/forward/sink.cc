@@ -2,6 +2,7 @@
 
 #include "event/event.h"
 #include "forward/file_sink.h"
+#include "forward/grpc_sink.h"
 #include "forward/native_sink.h"
 
 namespace telemetryd::forward {
@@ -33,6 +34,7 @@ std::shared_ptr<Sink> make_sink(const config::Destination& destination,
                                 const SinkContext& context) {
   if (destination.kind == "none") return std::make_shared<NoneSink>();
   if (destination.kind == "file") return std::make_shared<FileSink>(destination.url);
+  if (destination.kind == "grpc") return std::make_shared<GrpcSink>(destination, context);
   if (destination.kind == "native") return std::make_shared<NativeSink>(destination, context);
   return nullptr;
 }

@@ -1,0 +1,41 @@
+// forward/grpc_verdict.h: what the answer to one PublishRequest means.
+//
+// The table of docs/formats/grpc.md, read from the sender's side. A code that says "later" is
+// retried, one that says "this request" is looked at closer, and everything that a person must
+// settle holds the destination with the peer's words and the next step.
+//
+// Thread:  any; no state.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "forward/http.h"
+
+namespace telemetryd::forward {
+
+struct GrpcVerdict {
+  enum class Fate {
+    kAccepted,
+    kTooLarge,  // fewer events at a time may pass
+    kInvalid,   // an event is at fault, or the request as a whole
+    kRetry,
+    kHold,
+  };
+  Fate fate = Fate::kHold;
+  std::chrono::milliseconds retry_after{0};  // 0: the peer named none
+  std::uint32_t code = 0;                    // gRPC's; 0 without an answer
+  std::string words;                         // empty when accepted
+};
+
+GrpcVerdict judge_publish(const HttpResponse& response);
+
+// Whether grpc.health.v1.Health/Check said SERVING; otherwise what it said.
+Result<void> judge_health(const HttpResponse& response);
+// Whether a Publish without events got through to the point where events are asked for.
+Result<void> judge_empty_publish(const HttpResponse& response);
+
+}  // namespace telemetryd::forward
