@@ -89,7 +89,8 @@ Result<Json> to_json(const store::ListedEvent& event, const std::string& machine
   json["uid"] = event.row.uid;
   json["state"] = event.state;
   json["accepted_unix_ms"] = event.row.accepted_unix_ms;
-  if (!machine_id.empty()) json["machine_id"] = machine_id;
+  // What a relay said about where the event was recorded stands in its context.
+  if (!machine_id.empty() && !json.contains("machine_id")) json["machine_id"] = machine_id;
   return json;
 }
 

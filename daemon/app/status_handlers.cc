@@ -109,6 +109,7 @@ Json ingest_json(const Parts& parts) {
   return {{"connections", stats.connections},
           {"connections_refused", stats.connections_refused},
           {"protocol_errors", stats.protocol_errors},
+          {"peer_uids_refused", stats.peer_uids_refused},
           {"events_per_second", nullptr},
           {"frames", stats.frames_accepted},
           {"events", stats.events_accepted}};

@@ -228,6 +228,16 @@ Result<std::string_view> slice(std::string_view batch, std::uint32_t first, std:
   return std::string_view(begin, static_cast<std::size_t>(cursor.position() - begin));
 }
 
+std::string_view machine_id_of(std::string_view context) {
+  Cursor cursor(context);
+  std::string_view machine_id;
+  std::uint32_t tag = 0;
+  while (!cursor.at_end() && cursor.tag(tag)) {
+    if (!(tag == tag::kContextMachineId ? cursor.bytes(machine_id) : cursor.skip(tag))) break;
+  }
+  return machine_id;
+}
+
 Result<Bytes16> id_of(std::string_view event) {
   Cursor cursor(event);
   std::string_view id;

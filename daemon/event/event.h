@@ -61,6 +61,10 @@ bool utf8_valid(std::string_view text);
 // merged in. `context` is an encoded Context; both must be valid or kInvalidArgument comes back.
 [[nodiscard]] Result<nlohmann::json> to_json(std::string_view event, std::string_view context);
 
+// The machine where the events of an encoded Context were recorded, when it is not this one: what a
+// relay said. Points into `context`; empty when there is none.
+std::string_view machine_id_of(std::string_view context);
+
 // The 16 bytes of an event's ID.
 [[nodiscard]] Result<Bytes16> id_of(std::string_view event);
 

@@ -43,7 +43,8 @@ constexpr std::uint32_t kAttributeFieldMax = 6;
 
 // Error details and the context are strings only.
 constexpr std::uint32_t kErrorFieldMax = 5;
-constexpr std::uint32_t kContextFieldMax = 6;
+constexpr std::uint32_t kContextMachineId = tag_of(7, kBytes);
+constexpr std::uint32_t kContextFieldMax = 7;
 }  // namespace tag
 
 // The next event's bytes, without tag and length. A batch is events and nothing else: rows of the

@@ -177,7 +177,7 @@ void put_field(json& object, std::uint32_t tag, Cursor& cursor) {
 
 Result<json> to_json(std::string_view event, std::string_view context) {
   constexpr const char* kContext[] = {
-      "app", "app_version", "language", "environment", "project", "sdk"};
+      "app", "app_version", "language", "environment", "project", "sdk", "machine_id"};
   EventFacts facts;
   if (const char* rule = check_event(event, facts)) return fail(ErrorCode::kInvalidArgument, rule);
   if (const char* rule = check_strings(context, tag::kContextFieldMax)) {

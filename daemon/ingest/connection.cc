@@ -26,9 +26,11 @@ std::string in_ms(std::chrono::milliseconds time) {
 
 }  // namespace
 
-Connection::Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, std::uint32_t uid)
+Connection::Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, const Sender& sender)
     : shared_(shared),
-      uid_(uid),
+      gateway_(sender.gateway),
+      counted_(!sender.gateway),
+      uid_(sender.uid),
       channel_(std::make_shared<AckChannel>(shared.loop, std::move(duplicate))),
       reader_(shared.options.frame_bytes_max),
       visit_([this](const FrameReader::Frame& frame) { return take(frame); }),
@@ -165,6 +167,7 @@ Connection::Next Connection::take_hello(std::span<const std::uint8_t> payload) {
   }
   auto hello = parse_hello(as_text(payload.subspan(frame::kHelloPrefixBytes)));
   if (!hello) return refuse_protocol(frame::Code::kProtocol, hello.error().message());
+  if (!settle_sender(*hello)) return Next::kStop;
   client_consent_ = hello->consent;
   client_ = std::make_shared<const store::ClientInfo>(
       store::ClientInfo{.key = {.uid = uid_, .instance = hello->instance},
@@ -174,6 +177,22 @@ Connection::Next Connection::take_hello(std::span<const std::uint8_t> payload) {
   state_ = State::kLookup;
   attempt([this] { return look_up(); });
   return state_ == State::kClosing ? Next::kStop : Next::kPause;
+}
+
+bool Connection::settle_sender(const Hello& hello) {
+  if (!gateway_) {
+    if (!hello.peer_uid) return true;
+    ++shared_.stats.peer_uids_refused;
+    close(frame::Code::kProtocol, "HELLO: only the gateway may say peer_uid");
+    return false;
+  }
+  uid_ = hello.peer_uid.value_or(uid_);
+  counted_ = shared_.limits.count_for(uid_) == UidLimits::Admission::kAdmitted;
+  if (counted_) return true;
+  ++shared_.stats.connections_refused;
+  close(frame::Code::kTooManyConnections,
+        "connections_per_uid_max is " + std::to_string(shared_.options.connections_per_uid_max));
+  return false;
 }
 
 Result<void> Connection::look_up() {

@@ -44,11 +44,19 @@ class Connection final : public AckChannel::Owner {
     std::function<void(std::chrono::milliseconds)> wake_throttled_after;
   };
 
+  struct Sender {
+    std::uint32_t uid = 0;
+    bool gateway = false;  // its HELLO says whose events these are
+  };
+
   // `duplicate` is a second descriptor of `fd`, for the answers.
-  Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, std::uint32_t uid);
+  Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, const Sender& sender);
   ~Connection();
 
-  std::uint32_t uid() const { return uid_; }
+  // Whose limit this connection uses up; nobody's while the gateway has not said.
+  std::optional<std::uint32_t> counted_for() const {
+    return counted_ ? std::optional(uid_) : std::nullopt;
+  }
 
   // Something that was full may have room: tries the parked frame and reads on.
   void resume();
@@ -69,6 +77,8 @@ class Connection final : public AckChannel::Owner {
 
   Next take(const FrameReader::Frame& frame);
   Next take_hello(std::span<const std::uint8_t> payload);
+  // Takes over whose events these are; false: the connection is closing.
+  bool settle_sender(const Hello& hello);
   Next take_events(const FrameReader::Frame& frame);
   Next take_report(std::span<const std::uint8_t> payload);
   Next take_goodbye();
@@ -83,7 +93,9 @@ class Connection final : public AckChannel::Owner {
   consent::Decision effective_mode() const;
 
   Shared& shared_;
-  const std::uint32_t uid_;
+  const bool gateway_;
+  bool counted_;
+  std::uint32_t uid_;  // whose events these are
   std::shared_ptr<AckChannel> channel_;
   FrameReader reader_;
   FrameReader::Visit visit_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "event/event.h"
 #include "event/fields.h"
@@ -22,7 +23,8 @@ constexpr std::uint32_t kFirstFrame = tag_of(4, WireType::kVarint);
 constexpr std::uint32_t kSaltScheme = tag_of(5, WireType::kBytes);
 constexpr std::uint32_t kConsent = tag_of(6, WireType::kVarint);
 constexpr std::uint32_t kConsentRule = tag_of(7, WireType::kBytes);
-constexpr std::uint32_t kFieldMax = 7;
+constexpr std::uint32_t kPeerUid = tag_of(8, WireType::kVarint);
+constexpr std::uint32_t kFieldMax = 8;
 }  // namespace hello
 
 constexpr std::uint32_t kContextApp = tag_of(1, WireType::kBytes);
@@ -66,6 +68,13 @@ Result<void> read_hello_field(Cursor& cursor, std::uint32_t tag, Hello& hello) {
       if (!cursor.varint(number)) break;
       hello.consent = mode_of(number);
       return {};
+    case hello::kPeerUid:
+      if (!cursor.varint(number)) break;
+      if (number > std::numeric_limits<std::uint32_t>::max()) {
+        return malformed("HELLO: peer_uid is no uid");
+      }
+      hello.peer_uid = static_cast<std::uint32_t>(number);
+      return {};
     case hello::kSaltScheme:
     case hello::kConsentRule:
       if (!cursor.bytes(bytes)) break;
@@ -76,6 +85,31 @@ Result<void> read_hello_field(Cursor& cursor, std::uint32_t tag, Hello& hello) {
       if (cursor.skip(tag)) return {};
   }
   return malformed("HELLO: it is not a protobuf message");
+}
+
+// Local apps do not choose their machine.
+std::string without_machine_id(std::string_view context) {
+  std::string out;
+  Cursor cursor(context);
+  const char* kept = context.data();
+  std::uint32_t tag = 0;
+  while (!cursor.at_end()) {
+    const char* field = cursor.position();
+    if (!cursor.tag(tag) || !cursor.skip(tag)) break;
+    if (tag != event::tag::kContextMachineId) continue;
+    out.append(kept, field);
+    kept = cursor.position();
+  }
+  return out.append(kept, context.data() + context.size());
+}
+
+Result<void> read_machine_id(Hello& hello) {
+  if (hello.peer_uid != kForeignUid) {
+    hello.context = without_machine_id(hello.context);
+  } else if (event::machine_id_of(hello.context).size() > kMachineIdBytesMax) {
+    return malformed("HELLO: context: machine_id is longer than 128 bytes");
+  }
+  return {};
 }
 
 Result<void> read_context(Hello& hello) {
@@ -151,6 +185,7 @@ Result<Hello> parse_hello(std::string_view message) {
   }
   if (hello.instance == Bytes16{}) return malformed("HELLO: the instance is missing");
   TELEMETRYD_TRY(read_context(hello));
+  TELEMETRYD_TRY(read_machine_id(hello));
   return hello;
 }
 

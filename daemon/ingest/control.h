@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,13 +22,19 @@
 
 namespace telemetryd::ingest {
 
-// What a client said about itself. Nothing of it is believed: the uid comes from the kernel.
+// Whose events come from a peer on another machine: no process here can have it.
+inline constexpr std::uint32_t kForeignUid = 0xffffffff;
+inline constexpr std::size_t kMachineIdBytesMax = 128;
+
+// What a client said about itself. Nothing of it is believed: the uid comes from the kernel, or
+// from the gateway, which has it from there.
 struct Hello {
   Bytes16 instance{};
   std::string app;
-  std::string context;  // encoded Context
+  std::string context;  // encoded Context; with a machine ID only for kForeignUid
   std::uint64_t first_frame = 1;
   consent::Mode consent = consent::Mode::kUndecided;
+  std::optional<std::uint32_t> peer_uid;  // only the gateway may say it
 };
 
 // `message` is the ClientHello behind the prefix of magic and version.

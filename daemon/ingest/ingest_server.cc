@@ -18,11 +18,11 @@ namespace {
 
 constexpr std::chrono::milliseconds kThrottleStep{100};
 
-std::optional<std::uint32_t> peer_uid(int fd) {
+std::optional<Peer> peer_of(int fd) {
   ucred peer{};
   socklen_t size = sizeof peer;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
-  return peer.uid;
+  return Peer{.pid = peer.pid, .uid = peer.uid};
 }
 
 }  // namespace
@@ -56,22 +56,23 @@ struct IngestServer::Impl {
   }
 
   void accept(UniqueFd fd) {
-    const auto uid = peer_uid(fd.get());
-    if (!uid) return;
-    const UidLimits::Admission admission = limits.admit(*uid);
+    const auto peer = peer_of(fd.get());
+    if (!peer) return;
+    const bool gateway = is_gateway && is_gateway(*peer);
+    const auto admission = gateway ? limits.admit_gateway() : limits.admit(peer->uid);
     if (admission != UidLimits::Admission::kAdmitted) {
-      refuse(fd, *uid, admission);
+      refuse(fd, peer->uid, admission);
       return;
     }
     UniqueFd duplicate(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
     if (!duplicate) {
       ++stats.connections_refused;
-      limits.leave(*uid);
+      leave(gateway ? std::nullopt : std::optional(peer->uid));
       return;
     }
     ++stats.connections;
-    auto connection =
-        std::make_unique<Connection>(shared, std::move(fd), std::move(duplicate), *uid);
+    auto connection = std::make_unique<Connection>(
+        shared, std::move(fd), std::move(duplicate), Connection::Sender{peer->uid, gateway});
     connections.emplace(connection.get(), std::move(connection));
   }
 
@@ -89,8 +90,16 @@ struct IngestServer::Impl {
   }
 
   void remove(Connection& connection) {
-    limits.leave(connection.uid());
+    leave(connection.counted_for());
     connections.erase(&connection);
+  }
+
+  void leave(const std::optional<std::uint32_t>& uid) {
+    if (uid) {
+      limits.leave(*uid);
+    } else {
+      limits.leave_gateway();
+    }
   }
 
   // Over a copy of the list: what is called may remove connections.
@@ -111,6 +120,7 @@ struct IngestServer::Impl {
 
   Options options;
   Decide decide;
+  IsGateway is_gateway;
   Stats stats;
   UidLimits limits;
   loop::Timer throttle;
@@ -129,6 +139,11 @@ IngestServer::IngestServer(loop::Loop& loop,
           loop, std::move(listening), store, clock, std::move(decide), options)) {}
 
 IngestServer::~IngestServer() = default;
+
+void IngestServer::believe(IsGateway is_gateway) {
+  TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());
+  impl_->is_gateway = std::move(is_gateway);
+}
 
 void IngestServer::refresh_modes() {
   TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());

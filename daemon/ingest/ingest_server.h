@@ -42,10 +42,18 @@ struct Stats {
   std::uint64_t events_accepted = 0;
   std::uint64_t connections_refused = 0;  // by a limit
   std::uint64_t protocol_errors = 0;
+  std::uint64_t peer_uids_refused = 0;  // somebody who is not the gateway spoke for another
+};
+
+// Who connected, as the kernel tells.
+struct Peer {
+  std::int64_t pid = 0;
+  std::uint32_t uid = 0;
 };
 
 class IngestServer {
  public:
+  using IsGateway = std::function<bool(const Peer&)>;
   using Decide = std::function<consent::Decision(std::uint32_t uid, std::string_view app)>;
 
   IngestServer(loop::Loop& loop,
@@ -56,6 +64,9 @@ class IngestServer {
                const Options& options);
   ~IngestServer();
 
+  // Whom to believe when it says in HELLO whose events it brings; nobody until this is set. Asked
+  // when the connection is accepted.
+  void believe(IsGateway is_gateway);
   // Consent or policy changed: asks Decide again for every connection and sends MODE where the
   // answer differs.
   void refresh_modes();

@@ -6,7 +6,20 @@
 namespace telemetryd::ingest {
 
 UidLimits::Admission UidLimits::admit(std::uint32_t uid) {
+  const Admission admission = admit_gateway();
+  if (admission != Admission::kAdmitted) return admission;
+  const Admission counted = count_for(uid);
+  if (counted != Admission::kAdmitted) leave_gateway();
+  return counted;
+}
+
+UidLimits::Admission UidLimits::admit_gateway() {
   if (connections_ >= options_.connections_max) return Admission::kTooMany;
+  ++connections_;
+  return Admission::kAdmitted;
+}
+
+UidLimits::Admission UidLimits::count_for(std::uint32_t uid) {
   forget_the_gone();
   const auto [entry, fresh] = uids_.try_emplace(uid);
   if (fresh) {
@@ -17,7 +30,6 @@ UidLimits::Admission UidLimits::admit(std::uint32_t uid) {
     return Admission::kTooManyOfUid;
   }
   ++entry->second.connections;
-  ++connections_;
   return Admission::kAdmitted;
 }
 
@@ -25,7 +37,11 @@ void UidLimits::leave(std::uint32_t uid) {
   const auto entry = uids_.find(uid);
   if (entry == uids_.end() || entry->second.connections == 0) return;
   --entry->second.connections;
-  --connections_;
+  leave_gateway();
+}
+
+void UidLimits::leave_gateway() {
+  if (connections_ > 0) --connections_;
 }
 
 std::chrono::milliseconds UidLimits::wait(std::uint32_t uid) {

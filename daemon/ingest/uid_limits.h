@@ -33,6 +33,13 @@ class UidLimits {
   [[nodiscard]] Admission admit(std::uint32_t uid);
   void leave(std::uint32_t uid);
 
+  // The gateway's connections count for those whom it speaks for, from when it has said who that
+  // is: otherwise all users of gRPC would share what one may have. Without a user it leaves by
+  // leave_gateway().
+  [[nodiscard]] Admission admit_gateway();
+  [[nodiscard]] Admission count_for(std::uint32_t uid);
+  void leave_gateway();
+
   // Both say how long this uid should not be read; zero: read on.
   std::chrono::milliseconds charge(std::uint32_t uid, std::uint32_t events);
   std::chrono::milliseconds wait(std::uint32_t uid);

@@ -6,6 +6,8 @@
 #include <protozero/pbf_reader.hpp>
 #include <protozero/pbf_writer.hpp>
 
+#include "event/event.h"
+
 namespace telemetryd::schedule {
 namespace {
 
@@ -132,7 +134,8 @@ void add_row(pbf_writer& lease, const OutgoingRow& outgoing) {
   writer.add_uint32(2, row.first_index);
   writer.add_uint32(3, row.count);
   writer.add_string(4, view_of(row.meta.app));
-  writer.add_string(5, view_of(outgoing.machine_id));
+  const std::string_view recorded_at = event::machine_id_of(row.context);
+  writer.add_string(5, view_of(recorded_at.empty() ? outgoing.machine_id : recorded_at));
   writer.add_bytes(6, view_of(row.context));
   writer.add_bytes(7, view_of(row.events));
 }

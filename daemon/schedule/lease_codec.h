@@ -57,7 +57,7 @@ using FromForwarder = std::variant<Hello, Outcome, ProbeResult>;
 // A row of a lease with what only the daemon knows about it.
 struct OutgoingRow {
   const store::LeasedRow* row = nullptr;
-  std::string_view machine_id;
+  std::string_view machine_id;  // unless the row's context names another machine
 };
 
 // Whole messages, length included.

@@ -59,6 +59,18 @@ TEST(ToJson, ShowsEveryFieldInTheDocumentedShape) {
     "environment": "ci", "project": "p", "sdk": "libtelemetry/0.1.0"})"));
 }
 
+TEST(ToJson, ShowsTheMachineThatARelayNamed) {
+  v1::Context context;
+  context.set_app("tool");
+  context.set_machine_id("elsewhere");
+  EXPECT_EQ(json_of(sample_event(), context)["machine_id"], "elsewhere");
+  EXPECT_EQ(machine_id_of(context.SerializeAsString()), "elsewhere");
+  context.clear_machine_id();
+  EXPECT_FALSE(json_of(sample_event(), context).contains("machine_id"));
+  EXPECT_EQ(machine_id_of(context.SerializeAsString()), "");
+  EXPECT_EQ(machine_id_of("\xff not a message"), "");
+}
+
 TEST(ToJson, PadsBase64) {
   v1::Event event = sample_event();
   for (const char* text : {"", "a", "ab", "abc"}) {

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "telemetry/v1/event.pb.h"
 #include "telemetry/v1/lease.pb.h"
 
 namespace telemetryd::schedule {
@@ -62,6 +63,23 @@ TEST(LeaseCodec, ALeaseReadsTheSameWithGeneratedProtobuf) {
   EXPECT_EQ(first.context(), stored.context);
   EXPECT_EQ(first.events(), stored.events);
   EXPECT_EQ(parsed.lease().rows(1).machine_id(), "");
+}
+
+TEST(LeaseCodec, ARowRecordedElsewhereKeepsItsMachine) {
+  v1::Context context;
+  context.set_app("tool");
+  store::LeasedRow own = row();
+  own.context = context.SerializeAsString();
+  context.set_machine_id("elsewhere");
+  store::LeasedRow relayed = row();
+  relayed.context = context.SerializeAsString();
+  const std::vector<OutgoingRow> rows = {{&own, "here"}, {&relayed, "here"}};
+
+  v1::ToForwarder parsed;
+  ASSERT_TRUE(parsed.ParseFromString(std::string(body_of(encode_lease(1, "main", 1, rows)))));
+  ASSERT_EQ(parsed.lease().rows_size(), 2);
+  EXPECT_EQ(parsed.lease().rows(0).machine_id(), "here");
+  EXPECT_EQ(parsed.lease().rows(1).machine_id(), "elsewhere");
 }
 
 TEST(LeaseCodec, ProbeAndReloadReadTheSameWithGeneratedProtobuf) {
