@@ -1,9 +1,11 @@
 #include "gateway/connections.h"
 
+#include <arpa/inet.h>
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <memory>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <utility>
@@ -11,6 +13,27 @@
 #include "base/io.h"
 
 namespace telemetryd::gateway {
+
+std::string peer_of(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    ::inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
+    return "ipv4:" + std::string(text.data()) + ":" + std::to_string(ntohs(v4.sin_port));
+  }
+  if (address.ss_family != AF_INET6) return {};
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+  const std::string port = std::to_string(ntohs(v6.sin6_port));
+  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+    ::inet_ntop(AF_INET, &v6.sin6_addr.s6_addr[12], text.data(), text.size());
+    return "ipv4:" + std::string(text.data()) + ":" + port;
+  }
+  ::inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
+  return "ipv6:%5B" + std::string(text.data()) + "%5D:" + port;
+}
 
 Result<std::unique_ptr<Connections>> Connections::create(loop::Loop& loop) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
@@ -32,7 +55,7 @@ bool Connections::add(std::uint32_t uid, int fd) {
   // No event is asked for: a hang-up is always told.
   epoll_event event{.events = 0, .data = {.u64 = next_}};
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, duplicate.get(), &event) != 0) return false;
-  watched_.emplace(next_++, Watched{.uid = uid, .fd = std::move(duplicate)});
+  watched_.emplace(next_++, Watched{.uid = uid, .peer = peer_of(fd), .fd = std::move(duplicate)});
   return true;
 }
 
@@ -42,10 +65,11 @@ std::size_t Connections::count(std::uint32_t uid) const {
   return count;
 }
 
-std::size_t Connections::shut(std::uint32_t uid) {
+std::size_t Connections::shut(std::uint32_t uid, const std::string& peer) {
   std::size_t shut = 0;
   for (const auto& [id, watched] : watched_) {
-    if (watched.uid == uid && ::shutdown(watched.fd.get(), SHUT_RDWR) == 0) ++shut;
+    if (watched.uid != uid || (!peer.empty() && watched.peer != peer)) continue;
+    if (::shutdown(watched.fd.get(), SHUT_RDWR) == 0) ++shut;
   }
   return shut;
 }

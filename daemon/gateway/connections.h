@@ -13,12 +13,17 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <string>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "loop/loop.h"
 
 namespace telemetryd::gateway {
+
+// The other end as gRPC names it, "ipv4:192.0.2.1:4711"; empty for a Unix socket.
+std::string peer_of(int fd);
 
 class Connections {
  public:
@@ -28,18 +33,20 @@ class Connections {
   static Result<std::unique_ptr<Connections>> create(loop::Loop& loop);
   ~Connections();
 
-  // False when a limit is reached, or a descriptor cannot be had.
+  // False when a limit is reached, or a descriptor cannot be had. Remote ones are known by their
+  // peer as well.
   [[nodiscard]] bool add(std::uint32_t uid, int fd);
   std::size_t count(std::uint32_t uid) const;
 
   std::size_t count() const { return watched_.size(); }
 
-  // Shuts down every connection of `uid`; returns how many.
-  std::size_t shut(std::uint32_t uid);
+  // Shuts down every connection of `uid`, of one peer unless that is empty; returns how many.
+  std::size_t shut(std::uint32_t uid, const std::string& peer);
 
  private:
   struct Watched {
     std::uint32_t uid = 0;
+    std::string peer;
     UniqueFd fd;
   };
 

@@ -10,12 +10,12 @@ namespace telemetryd::gateway {
 
 FrontDoor::FrontDoor(loop::Loop& loop,
                      Hub& hub,
-                     std::unique_ptr<Connections> connections,
+                     Connections& connections,
                      std::uint32_t message_bytes_max,
                      Remote remote)
     : loop_(loop),
       hub_(hub),
-      connections_(std::move(connections)),
+      connections_(connections),
       message_bytes_max_(message_bytes_max),
       remote_(std::move(remote)) {}
 
@@ -52,13 +52,17 @@ void FrontDoor::accept_local(UniqueFd connection) {
 
 void FrontDoor::accept(UniqueFd connection, std::uint32_t uid) {
   hub_.touch();
-  if (!connections_->add(uid, connection.get())) {
-    log::debug("connection_refused", {{"uid", uid}, {"connections", connections_->count()}});
+  if (!connections_.add(uid, connection.get())) {
+    log::debug("connection_refused", {{"uid", uid}, {"connections", connections_.count()}});
     return;
   }
   // The duplicate sees this close as any other.
   GrpcServer* const server = server_of(uid);
   if (server != nullptr) server->take(std::move(connection));
+}
+
+void FrontDoor::cut_off(std::uint32_t uid, const std::string& peer) {
+  connections_.shut(uid, peer);
 }
 
 GrpcServer* FrontDoor::server_of(std::uint32_t uid) {
@@ -68,12 +72,8 @@ GrpcServer* FrontDoor::server_of(std::uint32_t uid) {
     log::warn("too_many_users", {{"uid", uid}, {"servers", servers_.size()}});
     return nullptr;
   }
-  GrpcServer::Options options{
-      .uid = uid, .message_bytes_max = message_bytes_max_, .tls = {}, .token = {}};
-  if (uid == kRemoteUid) {
-    options.tls = remote_.tls;
-    options.token = remote_.token;
-  }
+  GrpcServer::Options options{.uid = uid, .message_bytes_max = message_bytes_max_, .remote = {}};
+  if (uid == kRemoteUid) options.remote = remote_;
   auto server = GrpcServer::start(loop_, hub_, std::move(options));
   if (!server) {
     log::error("grpc_server_failed", {{"uid", uid}, {"cause", server.error().message()}});
@@ -84,7 +84,7 @@ GrpcServer* FrontDoor::server_of(std::uint32_t uid) {
 
 bool FrontDoor::end_one_server() {
   for (auto each = servers_.begin(); each != servers_.end(); ++each) {
-    if (connections_->count(each->first) != 0 || each->second->calls() != 0) continue;
+    if (connections_.count(each->first) != 0 || each->second->calls() != 0) continue;
     each->second->shutdown(std::chrono::milliseconds(0));
     servers_.erase(each);
     return true;

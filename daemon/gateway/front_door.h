@@ -19,6 +19,7 @@
 #include "gateway/connections.h"
 #include "gateway/grpc_server.h"
 #include "gateway/hub.h"
+#include "gateway/remote.h"
 #include "loop/loop.h"
 
 namespace telemetryd::gateway {
@@ -28,15 +29,9 @@ class FrontDoor {
   static constexpr std::size_t kUidsMax = 64;
   static constexpr std::chrono::milliseconds kShutdownDeadline{1'000};
 
-  // For connections from other machines.
-  struct Remote {
-    Tls tls;
-    std::string token;
-  };
-
   FrontDoor(loop::Loop& loop,
             Hub& hub,
-            std::unique_ptr<Connections> connections,
+            Connections& connections,
             std::uint32_t message_bytes_max,
             Remote remote);
   ~FrontDoor();
@@ -46,6 +41,8 @@ class FrontDoor {
   // Who connects from now on waits in the socket's queue for the next gateway.
   void stop_listening();
   void shut_down();
+  // Ends the connections of a sender that floods.
+  void cut_off(std::uint32_t uid, const std::string& peer);
 
  private:
   void accept_local(UniqueFd connection);
@@ -56,7 +53,7 @@ class FrontDoor {
 
   loop::Loop& loop_;
   Hub& hub_;
-  const std::unique_ptr<Connections> connections_;
+  Connections& connections_;
   const std::uint32_t message_bytes_max_;
   const Remote remote_;
   std::vector<std::unique_ptr<loop::Listener>> listeners_;

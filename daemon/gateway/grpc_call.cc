@@ -7,34 +7,24 @@
 namespace telemetryd::gateway {
 namespace {
 
-// The bytes of a message as one piece; without a copy when gRPC has it in one.
-std::expected<Request, Status> convert_buffer(grpc::ByteBuffer& buffer) {
-  grpc::Slice slice;
-  if (!buffer.DumpToSingleSlice(&slice).ok()) {
-    return std::unexpected(invalid("the request could not be decompressed"));
-  }
-  return convert({reinterpret_cast<const char*>(slice.begin()), slice.size()});
-}
-
 grpc::ByteBuffer to_buffer(const std::string& bytes) {
   const grpc::Slice slice(bytes);
   return {&slice, 1};
 }
 
-class PublishCall final : public Reactor, public Caller {
+class NetworkCall final : public Reactor, public Caller {
  public:
   static Reactor* begin(const std::shared_ptr<CallScope>& scope,
                         grpc::CallbackServerContext& context,
-                        Session::Kind kind) {
-    const std::shared_ptr<PublishCall> call(new PublishCall(scope, context, kind));
+                        std::shared_ptr<Call> decider) {
+    const std::shared_ptr<NetworkCall> call(new NetworkCall(scope, context, std::move(decider)));
     call->self_ = call;
-    const auto posted =
-        scope->loop.post([session = call->session_, call] { session->begin(call); });
+    const auto posted = scope->loop.post([decider = call->call_, call] { decider->begin(call); });
     if (!posted) call->finish(unavailable("the gateway is busy or stopping"));
     return call.get();
   }
 
-  ~PublishCall() override { --scope_->calls; }
+  ~NetworkCall() override { --scope_->calls; }
 
   // Caller.
   void read_next() override {
@@ -71,49 +61,48 @@ class PublishCall final : public Reactor, public Caller {
 
   // Reactor.
   void OnReadDone(bool ok) override {
-    if (!ok) {
-      tell([](Session& session) { session.half_closed(); });
+    grpc::Slice message;  // one piece, and without a copy when gRPC has it in one
+    if (!ok || !incoming_.DumpToSingleSlice(&message).ok()) {
+      tell([](Call& call) { call.half_closed(); });
       return;
     }
-    auto request = std::make_shared<std::expected<Request, Status>>(convert_buffer(incoming_));
     incoming_.Clear();
-    tell([request](Session& session) { session.message(std::move(*request)); });
+    tell([take = call_->prepare({reinterpret_cast<const char*>(message.begin()), message.size()})](
+             Call&) { take(); });
   }
 
   void OnWriteDone(bool ok) override {
-    if (ok) tell([](Session& session) { session.written(); });
+    if (ok) tell([](Call& call) { call.written(); });
   }
 
   void OnCancel() override {
-    tell([](Session& session) { session.cancelled(); });
+    tell([](Call& call) { call.cancelled(); });
   }
 
-  // The session must not outlive the call's side of it, so this one message always arrives.
+  // The loop must not keep a call that is no more, so this one message always arrives.
   void OnDone() override {
-    const std::shared_ptr<PublishCall> self = std::exchange(self_, nullptr);
-    scope_->loop.post_when_room([session = session_] { session->cancelled(); });
+    const std::shared_ptr<NetworkCall> self = std::exchange(self_, nullptr);
+    scope_->loop.post_when_room([call = call_] { call->end({}); });
   }
 
  private:
-  PublishCall(const std::shared_ptr<CallScope>& scope,
+  NetworkCall(const std::shared_ptr<CallScope>& scope,
               grpc::CallbackServerContext& context,
-              Session::Kind kind)
-      : scope_(scope),
-        context_(context),
-        session_(std::make_shared<Session>(scope->hub, scope->uid, kind)) {
+              std::shared_ptr<Call> call)
+      : scope_(scope), context_(context), call_(std::move(call)) {
     ++scope_->calls;
   }
 
   template <typename Work>
   void tell(Work work) {
-    const auto posted = scope_->loop.post([session = session_, work] { work(*session); });
+    const auto posted = scope_->loop.post([call = call_, work] { work(*call); });
     if (!posted) finish(unavailable("the gateway is busy or stopping"));
   }
 
   const std::shared_ptr<CallScope> scope_;
   grpc::CallbackServerContext& context_;
-  const std::shared_ptr<Session> session_;
-  std::shared_ptr<PublishCall> self_;
+  const std::shared_ptr<Call> call_;
+  std::shared_ptr<NetworkCall> self_;
   grpc::ByteBuffer incoming_;
   grpc::ByteBuffer outgoing_;
   Mutex mutex_;
@@ -142,10 +131,10 @@ grpc::Status grpc_status(const Status& status) {
   return {static_cast<grpc::StatusCode>(status.code), status.text, status_details(status)};
 }
 
-Reactor* new_publish_call(const std::shared_ptr<CallScope>& scope,
-                          grpc::CallbackServerContext& context,
-                          Session::Kind kind) {
-  return PublishCall::begin(scope, context, kind);
+Reactor* new_call(const std::shared_ptr<CallScope>& scope,
+                  grpc::CallbackServerContext& context,
+                  std::shared_ptr<Call> call) {
+  return NetworkCall::begin(scope, context, std::move(call));
 }
 
 Reactor* new_refused_call(const std::shared_ptr<CallScope>& scope, const Status& status) {

@@ -1,10 +1,10 @@
 // gateway/grpc_call.h: the network side of one call, between gRPC's threads and the loop.
 //
-// gRPC's threads do nothing but convert a message and post it; the session on the loop decides. The
-// call lives until gRPC has said OnDone and the session has let go, whichever is later.
+// gRPC's threads do nothing but convert a message and post it; the Call on the loop decides. This
+// side lives until gRPC has said OnDone and the loop has let go, whichever is later.
 //
 // Thread:  gRPC's for the On... functions, any for the Caller ones.
-// Limits:  one read and one write at a time, which the session keeps to.
+// Limits:  one read and one write at a time, which the Call keeps to.
 
 #pragma once
 
@@ -14,7 +14,8 @@
 #include <string>
 
 #include "base/mutex.h"
-#include "gateway/session.h"
+#include "gateway/call.h"
+#include "gateway/hub.h"
 #include "loop/loop.h"
 
 namespace telemetryd::gateway {
@@ -32,10 +33,10 @@ struct CallScope {
   std::atomic<std::size_t> calls{0};
 };
 
-// Begins a call; the reactor deletes itself.
-Reactor* new_publish_call(const std::shared_ptr<CallScope>& scope,
-                          grpc::CallbackServerContext& context,
-                          Session::Kind kind);
+// Begins a call that `call` decides; the reactor deletes itself.
+Reactor* new_call(const std::shared_ptr<CallScope>& scope,
+                  grpc::CallbackServerContext& context,
+                  std::shared_ptr<Call> call);
 // Ends a call at once.
 Reactor* new_refused_call(const std::shared_ptr<CallScope>& scope, const Status& status);
 

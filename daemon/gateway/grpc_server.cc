@@ -3,10 +3,16 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
+#include <iterator>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
 #include "gateway/grpc_call.h"
+#include "gateway/health.h"
+#include "gateway/session.h"
+#include "gateway/startup.h"
 #include "telemetry/v1/ingest.grpc.pb.h"
 
 namespace telemetryd::gateway {
@@ -25,7 +31,59 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr std::size_t kMemoryMax = 64u << 20;
 constexpr int kThreadsMax = 8;
 
-constexpr const char* kPublish = "/telemetry.v1.IngestService/Publish";
+// Calls of one server at a time: what its connections may have open, and as many that are on their
+// way out.
+constexpr std::size_t kCallsMax = 8192;
+
+constexpr std::string_view kPublish = "/telemetry.v1.IngestService/Publish";
+constexpr std::string_view kCheck = "/grpc.health.v1.Health/Check";
+constexpr std::string_view kWatch = "/grpc.health.v1.Health/Watch";
+
+using Scope = std::shared_ptr<CallScope>;
+
+bool token_brought(const CallScope& scope, const grpc::CallbackServerContext& context) {
+  if (scope.token.empty()) return true;
+  const auto [begin, end] = context.client_metadata().equal_range("authorization");
+  if (begin == end || std::next(begin) != end) return false;
+  return token_matches({begin->second.data(), begin->second.size()}, scope.token);
+}
+
+std::optional<Status> too_many(const CallScope& scope) {
+  if (scope.calls < kCallsMax) return std::nullopt;
+  return Status{.code = StatusCode::kResourceExhausted,
+                .text = "too many calls at a time",
+                .retry_after = kRetryAfterDefault};
+}
+
+std::string peer_name(const CallScope& scope, const grpc::CallbackServerContext& context) {
+  return scope.uid == kRemoteUid ? context.peer() : std::string();
+}
+
+Reactor* begin_publish(const Scope& scope,
+                       grpc::CallbackServerContext& context,
+                       Session::Kind kind) {
+  if (const auto status = too_many(*scope)) return new_refused_call(scope, *status);
+  if (!token_brought(*scope, context)) {
+    return new_refused_call(scope,
+                            {.code = StatusCode::kUnauthenticated,
+                             .text = "the bearer token is missing or wrong",
+                             .retry_after = {}});
+  }
+  return new_call(
+      scope,
+      context,
+      std::make_shared<Session>(scope->hub, scope->uid, peer_name(*scope, context), kind));
+}
+
+Reactor* begin_health(const Scope& scope,
+                      grpc::CallbackServerContext& context,
+                      HealthCall::Kind kind) {
+  if (const auto status = too_many(*scope)) return new_refused_call(scope, *status);
+  return new_call(
+      scope,
+      context,
+      std::make_shared<HealthCall>(scope->hub, scope->uid, peer_name(*scope, context), kind));
+}
 
 // PublishStream is raw, and Publish is left to the generic service: there a message is read when
 // the session says so and not before.
@@ -34,31 +92,32 @@ using RawService = IngestService::WithGenericMethod_Publish<
 
 class StreamService final : public RawService {
  public:
-  explicit StreamService(std::shared_ptr<CallScope> scope) : scope_(std::move(scope)) {}
+  explicit StreamService(Scope scope) : scope_(std::move(scope)) {}
 
   Reactor* PublishStream(grpc::CallbackServerContext* context) override {
-    return new_publish_call(scope_, *context, Session::Kind::kPublishStream);
+    return begin_publish(scope_, *context, Session::Kind::kPublishStream);
   }
 
  private:
-  const std::shared_ptr<CallScope> scope_;
+  const Scope scope_;
 };
 
 class OtherMethods final : public grpc::CallbackGenericService {
  public:
-  explicit OtherMethods(std::shared_ptr<CallScope> scope) : scope_(std::move(scope)) {}
+  explicit OtherMethods(Scope scope) : scope_(std::move(scope)) {}
 
   Reactor* CreateReactor(grpc::GenericCallbackServerContext* context) override {
-    if (context->method() == kPublish) {
-      return new_publish_call(scope_, *context, Session::Kind::kPublish);
-    }
+    const std::string& method = context->method();
+    if (method == kPublish) return begin_publish(scope_, *context, Session::Kind::kPublish);
+    if (method == kCheck) return begin_health(scope_, *context, HealthCall::Kind::kCheck);
+    if (method == kWatch) return begin_health(scope_, *context, HealthCall::Kind::kWatch);
     return new_refused_call(
         scope_,
         {.code = StatusCode::kUnimplemented, .text = "there is no such method", .retry_after = {}});
   }
 
  private:
-  const std::shared_ptr<CallScope> scope_;
+  const Scope scope_;
 };
 
 std::shared_ptr<grpc::ServerCredentials> credentials_of(const Tls& tls) {
@@ -83,6 +142,9 @@ void set_limits(grpc::ServerBuilder& builder, std::uint32_t message_bytes_max) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kConnectionIdleMs);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+  // A small message may unpack to a huge one before anybody can look at its size.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   // Reflection is the one synchronous service; one thread waits for it.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
@@ -95,7 +157,8 @@ void set_limits(grpc::ServerBuilder& builder, std::uint32_t message_bytes_max) {
 class Server final : public GrpcServer {
  public:
   Server(loop::Loop& loop, Hub& hub, Options options)
-      : scope_(std::make_shared<CallScope>(loop, hub, options.uid, std::move(options.token))),
+      : scope_(
+            std::make_shared<CallScope>(loop, hub, options.uid, std::move(options.remote.token))),
         streams_(scope_),
         others_(scope_) {
     grpc::ServerBuilder builder;
@@ -104,7 +167,7 @@ class Server final : public GrpcServer {
     builder.RegisterCallbackGenericService(&others_);
     acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
         grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-        credentials_of(options.tls));
+        credentials_of(options.remote.tls));
     server_ = builder.BuildAndStart();
   }
 
@@ -123,7 +186,7 @@ class Server final : public GrpcServer {
   }
 
  private:
-  const std::shared_ptr<CallScope> scope_;
+  const Scope scope_;
   StreamService streams_;
   OtherMethods others_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;

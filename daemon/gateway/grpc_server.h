@@ -20,24 +20,17 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "gateway/hub.h"
+#include "gateway/remote.h"
 #include "loop/loop.h"
 
 namespace telemetryd::gateway {
-
-// Certificates as PEM texts. Without a certificate the server speaks plain HTTP/2.
-struct Tls {
-  std::string certificate;
-  std::string key;
-  std::string client_ca;  // empty: no client certificate is asked for
-};
 
 class GrpcServer {
  public:
   struct Options {
     std::uint32_t uid = 0;
     std::uint32_t message_bytes_max = 0;
-    Tls tls;
-    std::string token;  // not empty: every Publish has to bring it
+    Remote remote;
   };
 
   static Result<std::unique_ptr<GrpcServer>> start(loop::Loop& loop, Hub& hub, Options options);

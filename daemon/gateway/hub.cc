@@ -7,17 +7,13 @@
 
 namespace telemetryd::gateway {
 
-Hub::Hub(loop::Loop& loop,
-         const Clock& clock,
-         Options options,
-         std::function<void()> on_stopping,
-         std::function<void()> on_stopped)
+Hub::Hub(loop::Loop& loop, const Clock& clock, Options options, Hooks hooks)
     : loop_(loop),
       clock_(clock),
       options_(std::move(options)),
-      on_stopping_(std::move(on_stopping)),
-      on_stopped_(std::move(on_stopped)),
+      hooks_(std::move(hooks)),
       upstreams_(loop, options_.ingest_socket, [this] { changed(); }),
+      health_(loop, clock, [this] { return upstreams_.daemon_reachable(); }),
       touched_(clock.boot_ms()),
       idle_timer_(loop, [this] { on_idle_timer(); }),
       drain_timer_(loop, [this] { finish_stop(); }) {
@@ -44,10 +40,10 @@ void Hub::on_idle_timer() {
 
 void Hub::stop(const std::string& why) {
   if (stopping_) return;
-  log::info("gateway_stopping", {{"reason", why}, {"calls", sessions_.size()}});
+  log::info("gateway_stopping", {{"reason", why}, {"calls", calls_.size()}});
   stopping_ = true;
   idle_timer_.stop();
-  on_stopping_();
+  hooks_.on_stopping();
   drain_timer_.start_once(kDrainDeadline);
   changed();
 }
@@ -58,30 +54,41 @@ void Hub::changed() {
     return;
   }
   touch();
-  for (Session* const session : std::exchange(waiting_, {})) session->resume();
+  for (Call* const call : std::exchange(waiting_, {})) call->resume();
 }
 
 void Hub::finish_stop() {
   if (std::exchange(stopped_, true)) return;
   drain_timer_.stop();
-  const std::vector<Session*> sessions(sessions_.begin(), sessions_.end());
-  for (Session* const session : sessions) {
-    session->end(unavailable("the gateway is stopping; connect again"));
+  const std::vector<Call*> calls(calls_.begin(), calls_.end());
+  for (Call* const call : calls) {
+    call->end(unavailable("the gateway is stopping; connect again"));
   }
-  on_stopped_();
+  hooks_.on_stopped();
+}
+
+void Hub::given_up(std::uint32_t uid, const std::string& peer) {
+  const BootMs now = clock_.boot_ms();
+  if (now - given_up_since_ >= kGivenUpWindow.count()) {
+    given_up_since_ = now;
+    given_up_.clear();
+  }
+  if (++given_up_[{uid, peer}] != kGivenUpMax) return;
+  log::warn("sender_cut_off", {{"uid", uid}, {"peer", peer}, {"calls_given_up", kGivenUpMax}});
+  hooks_.on_flood(uid, peer);
 }
 
 bool Hub::room_for(std::uint32_t uid) const {
   return !stopping_ && upstreams_.bytes_unanswered(uid) < kBytesPerUidMax;
 }
 
-void Hub::add(Session& session) {
-  sessions_.insert(&session);
+void Hub::add(Call& call) {
+  calls_.insert(&call);
 }
 
-void Hub::remove(Session& session) {
-  sessions_.erase(&session);
-  waiting_.erase(&session);
+void Hub::remove(Call& call) {
+  calls_.erase(&call);
+  waiting_.erase(&call);
 }
 
 std::unique_ptr<loop::Timer> Hub::timer(std::function<void()> on_fire) {

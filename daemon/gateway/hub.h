@@ -3,19 +3,22 @@
 // Owns:    the upstream connections, the timers of health and idleness.
 // Thread:  loop.
 // Limits:  kBytesPerUidMax unanswered bytes of a uid, above which its calls are not read;
-//          `idle_exit` without anything unanswered and anything received.
+//          `idle_exit` without anything unanswered and anything received; kGivenUpMax calls that a
+//          sender begins and gives up within kGivenUpWindow, which no honest one does.
 
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
 
 #include "base/clock.h"
-#include "gateway/session.h"
+#include "gateway/call.h"
+#include "gateway/health.h"
 #include "gateway/upstreams.h"
 #include "loop/loop.h"
 
@@ -25,6 +28,8 @@ class Hub {
  public:
   static constexpr std::size_t kBytesPerUidMax = 16u << 20;
   static constexpr std::chrono::milliseconds kDrainDeadline{5'000};
+  static constexpr std::uint32_t kGivenUpMax = 1'000;
+  static constexpr std::chrono::milliseconds kGivenUpWindow{1'000};
 
   struct Options {
     std::string ingest_socket;
@@ -32,12 +37,14 @@ class Hub {
     bool exits_when_idle = true;
   };
 
-  // `on_stopping`: no connection is to be accepted any more. `on_stopped`: every call has ended.
-  Hub(loop::Loop& loop,
-      const Clock& clock,
-      Options options,
-      std::function<void()> on_stopping,
-      std::function<void()> on_stopped);
+  struct Hooks {
+    std::function<void()> on_stopping;  // no connection is to be accepted any more
+    std::function<void()> on_stopped;   // every call has ended
+    // This sender's connections are to be shut. `peer` is empty for a local one.
+    std::function<void(std::uint32_t uid, const std::string& peer)> on_flood;
+  };
+
+  Hub(loop::Loop& loop, const Clock& clock, Options options, Hooks hooks);
   ~Hub();
   Hub(const Hub&) = delete;
   Hub& operator=(const Hub&) = delete;
@@ -47,19 +54,24 @@ class Hub {
   // Answers what is unanswered, ends all calls, then says so.
   void stop(const std::string& why);
 
+  // A call that its sender began and gave up.
+  void given_up(std::uint32_t uid, const std::string& peer);
+
+  Health& health() { return health_; }
+
   bool stopping() const { return stopping_; }
 
   Upstreams& upstreams() { return upstreams_; }
 
   bool room_for(std::uint32_t uid) const;
 
-  // Session::resume() is called when there may be room.
-  void wait_for_room(Session& session) { waiting_.insert(&session); }
+  // Call::resume() is called when there may be room.
+  void wait_for_room(Call& call) { waiting_.insert(&call); }
 
-  void add(Session& session);
-  void remove(Session& session);
+  void add(Call& call);
+  void remove(Call& call);
 
-  std::size_t calls() const { return sessions_.size(); }
+  std::size_t calls() const { return calls_.size(); }
 
   std::unique_ptr<loop::Timer> timer(std::function<void()> on_fire);
 
@@ -71,12 +83,14 @@ class Hub {
   loop::Loop& loop_;
   const Clock& clock_;
   const Options options_;
-  const std::function<void()> on_stopping_;
-  const std::function<void()> on_stopped_;
+  const Hooks hooks_;
   Upstreams upstreams_;
-  std::set<Session*> sessions_;
-  std::set<Session*> waiting_;
+  Health health_;
+  std::set<Call*> calls_;
+  std::set<Call*> waiting_;
   BootMs touched_ = 0;
+  std::map<std::pair<std::uint32_t, std::string>, std::uint32_t> given_up_;
+  BootMs given_up_since_ = 0;
   bool stopping_ = false;
   bool stopped_ = false;
   loop::Timer idle_timer_;

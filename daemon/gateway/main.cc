@@ -1,11 +1,14 @@
 // telemetryd-gateway: takes events over gRPC and hands them to telemetryd, and ends when idle.
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
+#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -13,6 +16,7 @@
 #include "gateway/connections.h"
 #include "gateway/front_door.h"
 #include "gateway/hub.h"
+#include "gateway/remote.h"
 #include "gateway/startup.h"
 #include "loop/loop.h"
 
@@ -29,43 +33,73 @@ constexpr std::uint32_t kMessageExtraBytes = 64u << 10;
 constexpr unsigned kSocketMode = 0666;
 constexpr int kBacklog = 128;
 
-Result<std::vector<Listening>> listeners_of(const Arguments& arguments, bool& inherited) {
-  TELEMETRYD_ASSIGN(std::vector<Listening> listeners, inherited_listeners());
-  inherited = true;
-  if (!listeners.empty()) return listeners;
-  if (!arguments.listen.empty()) {
-    inherited = false;
-    TELEMETRYD_ASSIGN(UniqueFd own,
-                      loop::listen_unix(arguments.listen.native(), kSocketMode, kBacklog));
-    listeners.push_back({.socket = std::move(own), .remote = false});
-    return listeners;
+struct Sockets {
+  std::vector<Listening> listening;
+  // Nobody else holds one of them, so nobody could start the next gateway.
+  bool own = false;
+};
+
+Result<Sockets> local_sockets(const Arguments& arguments) {
+  Sockets sockets;
+  TELEMETRYD_ASSIGN(sockets.listening, inherited_listeners());
+  if (!sockets.listening.empty()) return sockets;
+  if (arguments.listen.empty()) {
+    TELEMETRYD_ASSIGN(Listening passed, take_listener(arguments.fd));
+    sockets.listening.push_back(std::move(passed));
+    return sockets;
   }
-  TELEMETRYD_ASSIGN(Listening passed, take_listener(arguments.fd));
-  listeners.push_back(std::move(passed));
-  return listeners;
+  TELEMETRYD_ASSIGN(UniqueFd bound,
+                    loop::listen_unix(arguments.listen.native(), kSocketMode, kBacklog));
+  sockets.listening.push_back({.socket = std::move(bound), .remote = false});
+  sockets.own = true;
+  return sockets;
+}
+
+// The service manager's TCP sockets stand for grpc_listen.
+Result<Sockets> all_sockets(const config::Config& config,
+                            const Arguments& arguments,
+                            const Remote& remote) {
+  TELEMETRYD_ASSIGN(Sockets sockets, local_sockets(arguments));
+  const bool has_remote = std::ranges::any_of(sockets.listening, &Listening::remote);
+  if (!config.gateway.grpc_listen.empty() && !has_remote) {
+    TELEMETRYD_ASSIGN(std::vector<Listening> bound, listen_tcp(config.gateway.grpc_listen));
+    std::ranges::move(bound, std::back_inserter(sockets.listening));
+    sockets.own = true;
+  }
+  for (const Listening& each : sockets.listening) {
+    TELEMETRYD_ASSIGN(const bool loopback, is_loopback(each.socket.get()));
+    TELEMETRYD_TRY(check_exposure(loopback, remote));
+  }
+  return sockets;
 }
 
 Result<void> run(const config::Config& config, const Arguments& arguments) {
-  bool inherited = false;
-  TELEMETRYD_ASSIGN(std::vector<Listening> listeners, listeners_of(arguments, inherited));
+  TELEMETRYD_ASSIGN(Remote remote, read_remote(config.gateway));
+  TELEMETRYD_ASSIGN(Sockets sockets, all_sockets(config, arguments, remote));
   loop::Loop loop;
   const SystemClock clock;
-  TELEMETRYD_ASSIGN(auto connections, Connections::create(loop));
+  TELEMETRYD_ASSIGN(const auto connections, Connections::create(loop));
   FrontDoor* door = nullptr;
-  Hub hub(
-      loop,
-      clock,
-      {.ingest_socket = config.ingest.socket.native(),
-       .idle_exit = config.gateway.idle_exit,
-       .exits_when_idle = inherited},
-      [&door] { door->stop_listening(); },
-      [&loop] { loop.stop(); });
-  FrontDoor front_door(
-      loop, hub, std::move(connections), config.ingest.frame_bytes_max + kMessageExtraBytes, {});
+  Hub hub(loop,
+          clock,
+          {.ingest_socket = config.ingest.socket.native(),
+           .idle_exit = config.gateway.idle_exit,
+           .exits_when_idle = !sockets.own},
+          {.on_stopping = [&door] { door->stop_listening(); },
+           .on_stopped = [&loop] { loop.stop(); },
+           .on_flood = [&door](std::uint32_t uid,
+                               const std::string& peer) { door->cut_off(uid, peer); }});
+  FrontDoor front_door(loop,
+                       hub,
+                       *connections,
+                       config.ingest.frame_bytes_max + kMessageExtraBytes,
+                       std::move(remote));
   door = &front_door;
   const loop::Signal terminate(loop, SIGTERM, [&hub] { hub.stop("SIGTERM"); });
   const loop::Signal interrupt(loop, SIGINT, [&hub] { hub.stop("SIGINT"); });
-  for (Listening& each : listeners) front_door.listen(std::move(each.socket), each.remote);
+  for (Listening& each : sockets.listening) {
+    front_door.listen(std::move(each.socket), each.remote);
+  }
   loop.run();
   front_door.shut_down();
   return {};
@@ -88,6 +122,9 @@ int main_in(std::span<const char* const> words) {
     return kExitOk;
   }
   std::signal(SIGPIPE, SIG_IGN);
+  // The token and the key pass through this process; they must not lie in a core file afterwards.
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
   config::Sources sources;
   sources.file = arguments->config;
   sources.file_required = !arguments->config.empty();

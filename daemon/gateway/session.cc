@@ -26,10 +26,17 @@ void Session::end(const Status& status) {
 }
 
 void Session::cancelled() {
+  if (!caller_) return;
+  hub_.given_up(uid_, peer_);
   end({.code = StatusCode::kCancelled, .text = "the call was cancelled", .retry_after = {}});
 }
 
-void Session::message(std::expected<Request, Status> request) {
+std::function<void()> Session::prepare(std::string_view message) {
+  auto request = std::make_shared<std::expected<Request, Status>>(convert(message));
+  return [this, self = shared_from_this(), request] { take(std::move(*request)); };
+}
+
+void Session::take(std::expected<Request, Status> request) {
   if (!caller_) return;
   reading_ = false;
   hub_.touch();
@@ -84,7 +91,7 @@ void Session::submit(Request request) {
                           {.number = request.number,
                            .oldest_number = request.oldest_number,
                            .frame = std::move(request.frame),
-                           .waiter = weak_from_this()});
+                           .waiter = std::static_pointer_cast<Session>(shared_from_this())});
 }
 
 void Session::read_more() {

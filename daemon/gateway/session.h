@@ -16,10 +16,12 @@
 #include <cstdint>
 #include <deque>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "gateway/call.h"
 #include "gateway/request.h"
 #include "gateway/upstreams.h"
 
@@ -27,44 +29,25 @@ namespace telemetryd::gateway {
 
 class Hub;
 
-// The network side of a call; every function returns at once, and after finish() or answer() none
-// is called.
-class Caller {
- public:
-  virtual ~Caller() = default;
-  // Reads one message: then message() or half_closed() is called.
-  virtual void read_next() = 0;
-  // Writes one message: then written() is called.
-  virtual void write(std::string response) = 0;
-  virtual void finish(const Status& status) = 0;
-  // Ends the call without waiting for a peer that does not read.
-  virtual void abort() = 0;
-  // A last message, and OK.
-  virtual void answer(std::string response) = 0;
-};
-
-class Session final : public Waiter, public std::enable_shared_from_this<Session> {
+class Session final : public Call, public Waiter {
  public:
   enum class Kind { kPublish, kPublishStream };
 
   static constexpr std::size_t kWindow = 64;
   static constexpr std::chrono::milliseconds kWriteDeadline{30'000};
 
-  Session(Hub& hub, std::uint32_t uid, Kind kind) : hub_(hub), uid_(uid), kind_(kind) {}
+  // `peer`: of the connection, for senders without a uid of their own.
+  Session(Hub& hub, std::uint32_t uid, std::string peer, Kind kind)
+      : hub_(hub), uid_(uid), peer_(std::move(peer)), kind_(kind) {}
 
-  // The call began; reading starts when there is room.
-  void begin(std::shared_ptr<Caller> caller);
-  void message(std::expected<Request, Status> request);
-  // The sender will send no more on this call, or its message could not be read.
-  void half_closed();
-  void written();
-  // The sender gave up, or its connection went. What is on its way is committed all the same.
-  void cancelled();
-  // The hub has room again.
-  void resume();
-  void end(const Status& status);
-
-  std::uint32_t uid() const { return uid_; }
+  // Call. What is on its way when the sender gives up is committed all the same.
+  void begin(std::shared_ptr<Caller> caller) override;
+  std::function<void()> prepare(std::string_view message) override;
+  void half_closed() override;
+  void written() override;
+  void cancelled() override;
+  void end(const Status& status) override;
+  void resume() override;
 
   // Waiter.
   void settled(std::uint64_t number, std::uint64_t acknowledged) override;
@@ -72,6 +55,7 @@ class Session final : public Waiter, public std::enable_shared_from_this<Session
   void lost(const Status& status) override;
 
  private:
+  void take(std::expected<Request, Status> request);
   void take_publish(Request request);
   void take_stream(Request request);
   void submit(Request request);
@@ -82,6 +66,7 @@ class Session final : public Waiter, public std::enable_shared_from_this<Session
 
   Hub& hub_;
   const std::uint32_t uid_;
+  const std::string peer_;
   const Kind kind_;
   std::shared_ptr<Caller> caller_;  // null before begin() and after the end
   std::optional<Bytes16> instance_;

@@ -15,6 +15,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "config/address.h"
 
 namespace telemetryd::gateway {
 namespace {
@@ -67,18 +68,6 @@ std::optional<Listening> adopt(int fd) {
 struct FreeAddresses {
   void operator()(addrinfo* addresses) const { ::freeaddrinfo(addresses); }
 };
-
-// "[::1]:4317" or "127.0.0.1:4317", into host and port.
-std::optional<std::pair<std::string, std::string>> split(const std::string& host_and_port) {
-  const std::size_t colon = host_and_port.rfind(':');
-  if (colon == std::string::npos || colon == 0) return std::nullopt;
-  std::string host = host_and_port.substr(0, colon);
-  if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  const std::string port = host_and_port.substr(colon + 1);
-  const auto number = parse_number(port);
-  if (host.empty() || !number || *number > 65535) return std::nullopt;
-  return std::pair(std::move(host), port);
-}
 
 Result<UniqueFd> bind_one(const addrinfo& address, const std::string& words) {
   UniqueFd fd(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -182,8 +171,10 @@ Result<Listening> take_listener(int fd) {
 }
 
 Result<std::vector<Listening>> listen_tcp(const std::string& host_and_port) {
-  const auto parts = split(host_and_port);
-  if (!parts) {
+  const config::HostPort parts = config::host_port_of(host_and_port);
+  std::string host(parts.host);
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  if (host.empty()) {
     return fail(ErrorCode::kInvalidArgument,
                 "[gateway] grpc_listen: " + log::quoted(host_and_port) +
                     " is not HOST:PORT, as 127.0.0.1:4320 or [::1]:4320");
@@ -192,11 +183,11 @@ Result<std::vector<Listening>> listen_tcp(const std::string& host_and_port) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
   addrinfo* found = nullptr;
-  const int problem = ::getaddrinfo(parts->first.c_str(), parts->second.c_str(), &hints, &found);
+  const int problem = ::getaddrinfo(host.c_str(), std::string(parts.port).c_str(), &hints, &found);
   const std::unique_ptr<addrinfo, FreeAddresses> addresses(found);
   if (problem != 0) {
     return fail(ErrorCode::kInvalidArgument,
-                "[gateway] grpc_listen: " + parts->first + ": " + ::gai_strerror(problem));
+                "[gateway] grpc_listen: " + host + ": " + ::gai_strerror(problem));
   }
   std::vector<Listening> listeners;
   for (const addrinfo* each = addresses.get(); each != nullptr; each = each->ai_next) {

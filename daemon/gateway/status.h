@@ -22,6 +22,7 @@ enum class StatusCode : int {
   kOk = 0,
   kCancelled = 1,
   kInvalidArgument = 3,
+  kNotFound = 5,
   kPermissionDenied = 7,
   kResourceExhausted = 8,
   kAborted = 10,
