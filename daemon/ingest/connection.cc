@@ -48,12 +48,14 @@ Connection::~Connection() {
 }
 
 void Connection::read(std::span<const std::uint8_t> bytes) {
+  const StoreThread::Burst burst(shared_.store);
   const std::uint64_t frames_before = reader_.frames();
   after_reading(reader_.feed(bytes, visit_), frames_before);
 }
 
 void Connection::resume() {
   if (state_ == State::kClosing || !reader_.paused()) return;
+  const StoreThread::Burst burst(shared_.store);
   if (parked_) {
     const auto work = std::exchange(parked_, nullptr);
     if (attempt(work) != Next::kContinue) return;

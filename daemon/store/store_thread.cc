@@ -52,6 +52,8 @@ class StoreThread::Impl {
   Impl& operator=(const Impl&) = delete;
 
   Result<void> submit(Append&& frame, std::shared_ptr<AckSink> sink, Commit when);
+  void begin_burst();
+  void end_burst();
   void commit_now();
   Result<void> post(std::function<void(Store&)> work);
   Result<void> stop();
@@ -71,6 +73,7 @@ class StoreThread::Impl {
   void run();
   bool take(Batch& batch);
   bool due() const TELEMETRYD_REQUIRES(mutex_);
+  bool wake_now() TELEMETRYD_REQUIRES(mutex_);
   void note_waiting(const Append& frame, Commit when) TELEMETRYD_REQUIRES(mutex_);
   void commit(const Batch& batch);
   void answer(const Batch& batch, const std::vector<Answer>& answers);
@@ -94,6 +97,8 @@ class StoreThread::Impl {
       TELEMETRYD_GUARDED_BY(mutex_);
   std::optional<SteadyClock::time_point> deadline_ TELEMETRYD_GUARDED_BY(mutex_);
   bool due_now_ TELEMETRYD_GUARDED_BY(mutex_) = false;
+  unsigned bursts_ TELEMETRYD_GUARDED_BY(mutex_) = 0;
+  bool wake_owed_ TELEMETRYD_GUARDED_BY(mutex_) = false;  // at the end of the burst
   bool refused_room_ TELEMETRYD_GUARDED_BY(mutex_) = false;
   bool closed_to_new_ TELEMETRYD_GUARDED_BY(mutex_) = false;
   End end_ TELEMETRYD_GUARDED_BY(mutex_) = End::kNo;
@@ -101,7 +106,9 @@ class StoreThread::Impl {
   std::thread thread_;
 };
 
+// Whoever wakes the thread does it without the lock: the thread would only run into it.
 Result<void> StoreThread::Impl::submit(Append&& frame, std::shared_ptr<AckSink> sink, Commit when) {
+  bool full = false;
   bool wake = false;
   {
     const MutexLock lock(mutex_);
@@ -109,8 +116,8 @@ Result<void> StoreThread::Impl::submit(Append&& frame, std::shared_ptr<AckSink> 
       return fail(ErrorCode::kCancelled, "the store is stopping");
     }
     const std::uint64_t bytes = frame.events.size();
-    const bool full = waiting_.frames.size() >= options_.queue_frames_max ||
-                      (waiting_bytes_ > 0 && waiting_bytes_ + bytes > options_.queue_bytes_max);
+    full = waiting_.frames.size() >= options_.queue_frames_max ||
+           (waiting_bytes_ > 0 && waiting_bytes_ + bytes > options_.queue_bytes_max);
     if (full) {
       refused_room_ = true;
       due_now_ = true;
@@ -123,13 +130,32 @@ Result<void> StoreThread::Impl::submit(Append&& frame, std::shared_ptr<AckSink> 
       waiting_.sinks.push_back(std::move(sink));
       // The thread sleeps until the first frame's deadline, so it has to hear of that one, and of
       // whatever ends the delay; not of every frame.
-      wake = was_empty || (due_now_ && !was_due);
-      if (wake) changed_.notify_one();
-      return {};
+      wake = (was_empty || (due_now_ && !was_due)) && wake_now();
     }
   }
   if (wake) changed_.notify_one();
-  return fail(ErrorCode::kResourceExhausted, "the store's queue is full");
+  if (full) return fail(ErrorCode::kResourceExhausted, "the store's queue is full");
+  return {};
+}
+
+// False when the burst under way will do it.
+bool StoreThread::Impl::wake_now() {
+  wake_owed_ |= bursts_ > 0;
+  return bursts_ == 0;
+}
+
+void StoreThread::Impl::begin_burst() {
+  const MutexLock lock(mutex_);
+  ++bursts_;
+}
+
+void StoreThread::Impl::end_burst() {
+  bool wake = false;
+  {
+    const MutexLock lock(mutex_);
+    wake = --bursts_ == 0 && std::exchange(wake_owed_, false);
+  }
+  if (wake) changed_.notify_one();
 }
 
 void StoreThread::Impl::note_waiting(const Append& frame, Commit when) {
@@ -145,6 +171,7 @@ void StoreThread::Impl::commit_now() {
     const MutexLock lock(mutex_);
     if (waiting_.frames.empty()) return;
     due_now_ = true;
+    if (!wake_now()) return;
   }
   changed_.notify_one();
 }
@@ -200,6 +227,7 @@ bool StoreThread::Impl::take(Batch& batch) {
   waiting_frames_.clear();
   deadline_.reset();
   due_now_ = false;
+  wake_owed_ = false;
   return true;
 }
 
@@ -328,6 +356,14 @@ StoreThread::~StoreThread() = default;
 
 Result<void> StoreThread::submit(Append&& frame, std::shared_ptr<AckSink> sink, Commit when) {
   return impl_->submit(std::move(frame), std::move(sink), when);
+}
+
+StoreThread::Burst::Burst(StoreThread& thread) : thread_(thread) {
+  thread_.impl_->begin_burst();
+}
+
+StoreThread::Burst::~Burst() {
+  thread_.impl_->end_burst();
 }
 
 void StoreThread::commit_now() {

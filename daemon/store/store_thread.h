@@ -67,6 +67,20 @@ class StoreThread {
   // stopping.
   [[nodiscard]] Result<void> submit(Append&& frame, std::shared_ptr<AckSink> sink, Commit when);
 
+  // While one lives, what is submitted wakes the thread at its end, once: the frames of one read
+  // become one group instead of two, and reading does not compete with the commit it has started.
+  // Keep it short; it holds up everybody's frames.
+  class Burst {
+   public:
+    explicit Burst(StoreThread& thread);
+    ~Burst();
+    Burst(const Burst&) = delete;
+    Burst& operator=(const Burst&) = delete;
+
+   private:
+    StoreThread& thread_;
+  };
+
   // FLUSH, GOODBYE: ends the commit delay of what waits now.
   void commit_now();
 

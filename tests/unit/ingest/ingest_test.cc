@@ -25,6 +25,7 @@ TEST_F(Ingest, ReadsManyFramesOfOneWrite) {
   for (std::uint64_t number = 1; number <= 60; ++number) bytes += events_frame(number, 10);
   client->send(bytes);
   serve_until([&] { return stub().submitted.size() == 60; });
+  EXPECT_EQ(stub().submitted_outside_bursts, 0) << "one read wakes the store once";
   stub().settle_all();
   std::uint64_t last = 0;
   while (last < 60) {

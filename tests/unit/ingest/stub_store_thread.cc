@@ -88,8 +88,17 @@ Result<void> StoreThread::submit(Append&& frame, std::shared_ptr<AckSink> sink, 
   test::StubStore& stub = *impl_->stub;
   if (stub.stopping) return fail(ErrorCode::kCancelled, "stopping");
   if (stub.submitted.size() >= stub.frames_max) return fail(ErrorCode::kResourceExhausted, "full");
+  stub.submitted_outside_bursts += stub.bursts == 0 ? 1 : 0;
   stub.submitted.push_back({std::move(frame), std::move(sink), when});
   return {};
+}
+
+StoreThread::Burst::Burst(StoreThread& thread) : thread_(thread) {
+  ++thread_.impl_->stub->bursts;
+}
+
+StoreThread::Burst::~Burst() {
+  --thread_.impl_->stub->bursts;
 }
 
 void StoreThread::commit_now() {

@@ -41,6 +41,8 @@ class StubStore final : public store::Store {
   bool posts_full = false;
   bool stopping = false;
   int commits_now = 0;
+  int bursts = 0;                    // under way
+  int submitted_outside_bursts = 0;  // each would wake the store's thread for itself
 
   // By frame number: what the store answers instead of storing.
   std::map<std::uint64_t, store::Refusal> refusals;

@@ -88,6 +88,58 @@ TEST_F(StoreThreadTest, RefusalsAreToldInOrderBeforeTheAckThatCoversThem) {
   EXPECT_EQ(sink->heard(), (Heard{"refuse 2", "retry 4", "retry 5", "ack 3"}));
 }
 
+// Wakes who waits for the answer to one frame.
+class AwaitedSink final : public store::AckSink {
+ public:
+  explicit AwaitedSink(std::uint64_t awaited) : awaited_(awaited) {}
+
+  void acknowledge(std::uint64_t number) noexcept override {
+    ++acks;
+    if (number == awaited_) done_.set_value();
+  }
+
+  void refuse(std::uint64_t, const store::Refusal&) noexcept override {}
+
+  void abandon() noexcept override {}
+
+  void wait() { done_.get_future().wait(); }
+
+  int acks = 0;
+
+ private:
+  const std::uint64_t awaited_;
+  std::promise<void> done_;
+};
+
+TEST_F(StoreThreadTest, WhatABurstBringsIsOneGroupAndItsEndWakesTheThread) {
+  start({.commit_delay_max = std::chrono::hours(1)});
+  const auto app = client(1);
+  std::uint64_t number = 0;
+  for (const std::uint64_t frames : {64u, 1u, 64u}) {
+    const auto sink = std::make_shared<AwaitedSink>(number + frames);
+    {
+      const StoreThread::Burst burst(*thread_);
+      for (std::uint64_t i = 0; i < frames; ++i) {
+        const auto when = frames == 1 ? kNow : kMayDelay;
+        ASSERT_TRUE(thread_->submit(frame(app, ++number, {"x"}), sink, when));
+      }
+    }
+    sink->wait();
+    EXPECT_EQ(sink->acks, 1);
+  }
+}
+
+TEST_F(StoreThreadTest, AFlushInABurstCommitsAtItsEnd) {
+  start({.commit_delay_max = std::chrono::hours(1)});
+  const auto sink = std::make_shared<AwaitedSink>(1);
+  {
+    const StoreThread::Burst burst(*thread_);
+    ASSERT_TRUE(thread_->submit(frame(client(1), 1, {"x"}), sink, kMayDelay));
+    thread_->commit_now();
+  }
+  sink->wait();
+}
+
 TEST_F(StoreThreadTest, StopCommitsWhatWaitsAndCloses) {
   start({.commit_delay_max = std::chrono::hours(1)});
   const auto sink = std::make_shared<RecordingSink>();
