@@ -21,7 +21,7 @@ namespace telemetryd::store {
 // One row to be: consecutive frames of one client with equal class and urgency.
 struct PlannedRow {
   AppId app = 0;
-  std::vector<const Append*> frames;
+  std::vector<const Append*> frames;  // in the order of their numbers
   std::uint64_t bytes = 0;
   event::BatchSummary summary;
 };
@@ -31,6 +31,7 @@ struct PlannedClient {
   std::uint64_t first_frame = 0;       // where HELLO made it go on; 0: it did not
   std::uint64_t high_water = 0;
   bool moved = false;
+  std::uint64_t in_rows = 0;  // the newest frame that a row of the plan holds
   // Index of the row that still takes frames; none: -1.
   std::ptrdiff_t open_row = -1;
 };
@@ -46,6 +47,8 @@ struct CommitPlan {
   bool writes_nothing() const { return rows.empty() && moves.empty() && !any_client_moved; }
 
   bool any_client_moved = false;
+  // Ledger and clients follow from the rows; there is nothing else to remember.
+  bool rows_say_it_all = false;
 };
 
 }  // namespace telemetryd::store

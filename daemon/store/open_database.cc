@@ -142,6 +142,7 @@ Result<Database> open_database(const Options& options,
   TELEMETRYD_ASSIGN(const std::int64_t secure, db.ask_integer("PRAGMA secure_delete"));
   if (secure != 2) return fail(ErrorCode::kInternal, "SQLite refuses secure_delete=FAST");
   TELEMETRYD_TRY(limit_pages(db, quota.pages));
+  if (!fresh && version < kUserVersion) TELEMETRYD_TRY(upgrade_schema(db));
   if (fresh) {
     TELEMETRYD_TRY(create_schema(db, clock));
     // The UUID must not live in the WAL alone: a store that lost its WAL would pass for a new one.

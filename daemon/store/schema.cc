@@ -15,7 +15,8 @@ CREATE TABLE epochs(number INTEGER PRIMARY KEY, random BLOB, started_unix_ms INT
 CREATE TABLE apps(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, uid INTEGER NOT NULL);
 CREATE TABLE events(seq INTEGER PRIMARY KEY, uid INTEGER, app INTEGER, class INTEGER,
   urgency INTEGER, epoch INTEGER, accepted_boot_ms INTEGER, accepted_unix_ms INTEGER,
-  id_ms_min INTEGER, id_ms_max INTEGER, count INTEGER, crc INTEGER, context BLOB, blob BLOB);
+  id_ms_min INTEGER, id_ms_max INTEGER, count INTEGER, crc INTEGER, instance BLOB,
+  last_frame INTEGER, context BLOB, blob BLOB);
 CREATE INDEX events_by_class ON events(class, seq) WHERE class <> 0;
 CREATE TABLE delivery(seq INTEGER PRIMARY KEY, next_index INTEGER NOT NULL);
 CREATE TABLE dead(id INTEGER PRIMARY KEY, seq INTEGER, event_index INTEGER, uid INTEGER,
@@ -30,14 +31,27 @@ CREATE TABLE consent(uid INTEGER, app TEXT, state TEXT, decided_unix_ms INTEGER,
 CREATE TABLE identity(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 )sql";
 
+Result<void> mark_version(Database& db) {
+  const std::string version = "PRAGMA user_version=" + std::to_string(kUserVersion);
+  return db.exec(version.c_str());
+}
+
 Result<void> fill_schema(Database& db, const Clock& clock) {
   TELEMETRYD_TRY(db.exec(kTables));
   TELEMETRYD_ASSIGN(Statement insert, db.prepare("INSERT INTO meta(key, value) VALUES(?, ?)"));
   const Bytes16 uuid = random_bytes16();
   TELEMETRYD_TRY(insert.run(std::string_view("store_uuid"), Blob{as_text(uuid)}));
   TELEMETRYD_TRY(insert.run(std::string_view("created_unix_ms"), clock.unix_ms()));
-  const std::string version = "PRAGMA user_version=" + std::to_string(kUserVersion);
-  return db.exec(version.c_str());
+  return mark_version(db);
+}
+
+// Format 1 booked every row at once, so all that are there are booked.
+Result<void> add_row_columns(Database& db) {
+  TELEMETRYD_TRY(db.exec("ALTER TABLE events ADD COLUMN instance BLOB"));
+  TELEMETRYD_TRY(db.exec("ALTER TABLE events ADD COLUMN last_frame INTEGER"));
+  TELEMETRYD_TRY(db.exec(
+      "INSERT OR REPLACE INTO meta SELECT 'booked_up_to', coalesce(max(seq), 0) FROM events"));
+  return mark_version(db);
 }
 
 }  // namespace
@@ -45,6 +59,12 @@ Result<void> fill_schema(Database& db, const Clock& clock) {
 Result<void> create_schema(Database& db, const Clock& clock) {
   TELEMETRYD_TRY(db.exec("BEGIN IMMEDIATE"));
   TELEMETRYD_TRY(fill_schema(db, clock));
+  return db.exec("COMMIT");
+}
+
+Result<void> upgrade_schema(Database& db) {
+  TELEMETRYD_TRY(db.exec("BEGIN IMMEDIATE"));
+  TELEMETRYD_TRY(add_row_columns(db));
   return db.exec("COMMIT");
 }
 

@@ -57,6 +57,7 @@ Result<void> SqliteStore::start() {
   TELEMETRYD_TRY(prepare_statements());
   TELEMETRYD_TRY(books_.load(db_));
   TELEMETRYD_TRY(load_partial_rows());
+  TELEMETRYD_TRY(load_unbooked());
   TELEMETRYD_ASSIGN(const std::string uuid,
                     db_.ask("SELECT value FROM meta WHERE key='store_uuid'"));
   if (uuid.size() != store_uuid_.size()) {
@@ -82,7 +83,8 @@ Result<void> SqliteStore::prepare_statements() {
   TELEMETRYD_TRY(prepare(sql_.insert_row,
                          "INSERT INTO events(seq, uid, app, class, urgency, epoch, "
                          "accepted_boot_ms, accepted_unix_ms, id_ms_min, id_ms_max, count, crc, "
-                         "context, blob) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
+                         "instance, last_frame, context, blob) "
+                         "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
   TELEMETRYD_TRY(prepare(sql_.load_row,
                          "SELECT uid, app, class, urgency, accepted_boot_ms, accepted_unix_ms, "
                          "count, crc, context, blob FROM events WHERE seq=?"));
@@ -97,6 +99,7 @@ Result<void> SqliteStore::prepare_statements() {
                          "VALUES(?,?,?,?,?) ON CONFLICT DO UPDATE SET "
                          "high_water=excluded.high_water, seen_unix_ms=excluded.seen_unix_ms, "
                          "seen_epoch=excluded.seen_epoch"));
+  TELEMETRYD_TRY(prepare(sql_.put_booked, "INSERT OR REPLACE INTO meta VALUES('booked_up_to', ?)"));
   TELEMETRYD_TRY(prepare(sql_.drop_client, "DELETE FROM clients WHERE uid=? AND instance=?"));
   TELEMETRYD_TRY(prepare(sql_.put_next_index,
                          "INSERT INTO delivery(seq, next_index) VALUES(?,?) "
@@ -174,14 +177,20 @@ Result<void> SqliteStore::usable() const {
   return {};
 }
 
-Result<void> SqliteStore::transact_within_quota(const std::function<Result<void>()>& write) {
+Result<void> SqliteStore::transact_within_quota(const std::function<Result<void>()>& write,
+                                                Booking booking) {
   TELEMETRYD_TRY(usable());
   TELEMETRYD_TRY(sql_.begin.run());
-  if (auto written = write(); !written) {
+  const bool books = booking == Booking::kNow && !unbooked_.empty();
+  auto written = books ? book(next_seq_ - 1) : Result<void>();
+  if (written) written = write();
+  if (!written) {
     roll_back();
     return written;
   }
-  return commit_transaction();
+  TELEMETRYD_TRY(commit_transaction());
+  if (books) unbooked_ = Unbooked();
+  return {};
 }
 
 Result<void> SqliteStore::transact(const std::function<Result<void>()>& write) {
@@ -294,6 +303,8 @@ Result<void> SqliteStore::idle() {
 
 Result<void> SqliteStore::close() {
   TELEMETRYD_TRY(usable());
+  // A disk that is full leaves it to the next start.
+  if (auto booked = book_now(); !booked && outcome_unknown_) return booked;
   if (scrub_due_) TELEMETRYD_TRY(scrub_now());
   TELEMETRYD_TRY(checkpoint());
   TELEMETRYD_TRY(write_witness(true, true));

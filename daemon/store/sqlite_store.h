@@ -28,6 +28,7 @@
 #include "store/row_parts.h"
 #include "store/state_files.h"
 #include "store/store.h"
+#include "store/unbooked.h"
 #include "store/vfs_file.h"
 #include "store/witness.h"
 
@@ -87,20 +88,28 @@ class SqliteStore final : public Store {
   // may run twice: what is not ingest may use the reserve when the quota is reached, so that
   // delivery, consent and erasure always work.
   Result<void> transact(const std::function<Result<void>()>& write);
-  Result<void> transact_within_quota(const std::function<Result<void>()>& write);
+  enum class Booking { kNow, kLater };
+  Result<void> transact_within_quota(const std::function<Result<void>()>& write,
+                                     Booking booking = Booking::kNow);
   Result<void> commit_transaction();
   void roll_back();
   Result<void> usable() const;
   static int on_wal(void* self, sqlite3* db, const char* name, int pages);
+
+  // sqlite_store_book.cc
+  Result<void> book(Seq up_to);
+  Result<void> book_now();
+  Result<void> put_client(const ClientKey& key, std::uint64_t high_water);
+  Result<void> load_unbooked();
 
   // sqlite_store_commit.cc
   Result<std::optional<std::uint64_t>> look_up_high_water(const ClientKey& client);
   Result<CommitPlan> plan_group(std::span<const Append> group);
   Answer plan_frame(const Append& frame, PlannedClient& client, CommitPlan& plan);
   void plan_stored(const Append& frame, AppId app, PlannedClient& client, CommitPlan& plan);
-  Result<void> write_plan(const CommitPlan& plan, Seq first_seq);
+  Result<void> write_plan(const CommitPlan& plan, Booking booking);
   Result<void> write_row(const PlannedRow& row, Seq seq);
-  void apply_plan(const CommitPlan& plan);
+  void apply_plan(const CommitPlan& plan, Booking booking);
   void log_gap(const ClientKey& key, const PlannedClient& client);
   void tell_observer(const CommitPlan& plan);
 
@@ -160,6 +169,7 @@ class SqliteStore final : public Store {
 
   Books books_;
   ClientCache clients_;
+  Unbooked unbooked_;
   std::map<Seq, std::uint32_t> next_indexes_;  // rows delivered in part
   std::map<AppId, Cursor> cursors_;
   std::map<event::Class, Seq> evict_from_;
@@ -203,6 +213,7 @@ class SqliteStore final : public Store {
     Statement scan_rows;
     Statement find_client;
     Statement put_client;
+    Statement put_booked;
     Statement drop_client;
     Statement put_next_index;
     Statement delete_next_index;

@@ -26,6 +26,7 @@ void compare_account(const std::string& app,
 
 Result<LedgerCheck> SqliteStore::check_ledger() {
   TELEMETRYD_TRY(usable());
+  TELEMETRYD_TRY(book_now());
   LedgerCheck check;
   std::map<AppId, Counted> counted;
   std::map<Seq, std::uint32_t> partial;

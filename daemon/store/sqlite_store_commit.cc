@@ -30,6 +30,7 @@ std::vector<Answer> all_full(std::size_t frames) {
 
 Result<std::optional<std::uint64_t>> SqliteStore::look_up_high_water(const ClientKey& client) {
   if (const auto cached = clients_.find(client)) return cached;
+  if (const auto unbooked = unbooked_.high_water(client)) return unbooked;
   Rows rows = sql_.find_client.query(client.uid, Blob{as_text(client.instance)});
   TELEMETRYD_ASSIGN(const bool found, rows.next());
   if (!found) return std::optional<std::uint64_t>();
@@ -47,6 +48,7 @@ void SqliteStore::plan_stored(const Append& frame,
                               AppId app,
                               PlannedClient& client,
                               CommitPlan& plan) {
+  client.in_rows = frame.number;
   if (client.open_row >= 0) {
     PlannedRow& open = plan.rows[static_cast<std::size_t>(client.open_row)];
     const Append& first = *open.frames.front();
@@ -135,15 +137,18 @@ Result<CommitPlan> SqliteStore::plan_group(std::span<const Append> group) {
       if (moved.moved && moved.high_water % sabotage::kEveryNthFrame == 0) --moved.high_water;
     }
   }
+  plan.rows_say_it_all = plan.moves.empty() && plan.new_apps.empty() &&
+                         std::ranges::all_of(plan.clients, [](const auto& entry) {
+                           const PlannedClient& moved = entry.second;
+                           return !moved.moved || moved.in_rows == moved.high_water;
+                         });
   for (const PlannedRow& row : plan.rows) {
     plan.bytes += row.bytes;
-    plan.moves.add(row.app, account::kAccepted, reason::kNone, row.summary.count);
-    plan.moves.add(row.app,
-                   account::kQueued,
-                   reason::kNone,
-                   row.summary.count + (sabotage::kLedgerOffByOne ? 1 : 0));
-    plan.moves.add(
-        row.app, account::kQueuedBytes, reason::kNone, static_cast<std::int64_t>(row.bytes));
+    add_row(plan.moves, row.app, row.summary.count, static_cast<std::int64_t>(row.bytes));
+    if constexpr (sabotage::kLedgerOffByOne) {
+      plan.moves.add(row.app, account::kQueued, reason::kNone, 1);
+      plan.rows_say_it_all = false;
+    }
   }
   return plan;
 }
@@ -169,24 +174,37 @@ Result<void> SqliteStore::write_row(const PlannedRow& row, Seq seq) {
                              row.summary.id_ms_max,
                              row.summary.count,
                              row_crc(context, blob),
+                             Blob{as_text(first.client->key.instance)},
+                             row.frames.back()->number,
                              Blob{context},
                              Blob{blob});
 }
 
-Result<void> SqliteStore::write_plan(const CommitPlan& plan, Seq first_seq) {
-  TELEMETRYD_TRY(books_.write(plan.new_apps));
-  Seq seq = first_seq;
-  for (const PlannedRow& row : plan.rows) TELEMETRYD_TRY(write_row(row, seq++));
-  const UnixMs now = clock_.unix_ms();
-  for (const auto& [key, client] : plan.clients) {
-    if (!client.moved) continue;
-    TELEMETRYD_TRY(
-        sql_.put_client.run(key.uid, Blob{as_text(key.instance)}, client.high_water, now, epoch_));
+Result<void> SqliteStore::write_plan(const CommitPlan& plan, Booking booking) {
+  Seq seq = next_seq_;
+  if (booking == Booking::kLater) {
+    for (const PlannedRow& row : plan.rows) TELEMETRYD_TRY(write_row(row, seq++));
+    return {};
   }
+  TELEMETRYD_TRY(books_.write(plan.new_apps));
+  for (const PlannedRow& row : plan.rows) TELEMETRYD_TRY(write_row(row, seq++));
+  for (const auto& [key, client] : plan.clients) {
+    if (client.moved) TELEMETRYD_TRY(put_client(key, client.high_water));
+  }
+  if (!plan.rows.empty()) TELEMETRYD_TRY(sql_.put_booked.run(seq - 1));
   return books_.write(plan.moves);
 }
 
-void SqliteStore::apply_plan(const CommitPlan& plan) {
+void SqliteStore::apply_plan(const CommitPlan& plan, Booking booking) {
+  for (const PlannedRow& row : plan.rows) {
+    if (booking == Booking::kNow) break;
+    const Append& newest = *row.frames.back();
+    unbooked_.add(newest.client->key,
+                  newest.number,
+                  row.app,
+                  row.summary.count,
+                  static_cast<std::int64_t>(row.bytes));
+  }
   books_.apply(plan.new_apps);
   books_.apply(plan.moves);
   next_seq_ += plan.rows.size();
@@ -251,24 +269,27 @@ Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
   for (int attempt = 0; attempt < kEvictAttemptsMax; ++attempt) {
     Eviction eviction;
     bool nothing_left = false;
-    const auto written = transact_within_quota([&]() -> Result<void> {
+    const bool later = plan.rows_say_it_all && evict_bytes == 0 && !unbooked_.full();
+    const Booking booking = later ? Booking::kLater : Booking::kNow;
+    const auto write = [&]() -> Result<void> {
       if (evict_bytes > 0) {
         TELEMETRYD_TRY(evict(evict_bytes, eviction));
         nothing_left = eviction.empty();
       }
-      TELEMETRYD_TRY(write_plan(plan, next_seq_));
+      TELEMETRYD_TRY(write_plan(plan, booking));
       return books_.write(eviction.moves);
-    });
-    if (written) {
+    };
+    if (const auto written = transact_within_quota(write, booking); !written) {
+      const bool full = written.error().code() == ErrorCode::kResourceExhausted;
+      if (!full) return fail(written.error());
+      TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.bytes));
+      if (!by_quota) return fail(ErrorCode::kUnavailable, written.error().message());
+    } else {
       apply_eviction(eviction);
-      apply_plan(plan);
+      apply_plan(plan, booking);
       tell_observer(plan);
       return std::move(plan.answers);
     }
-    const bool full = written.error().code() == ErrorCode::kResourceExhausted;
-    if (!full) return fail(written.error());
-    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.bytes));
-    if (!by_quota) return fail(ErrorCode::kUnavailable, written.error().message());
     if (options_.when_full == WhenFull::kRefuse || nothing_left) return all_full(group.size());
     evict_bytes = std::max({kEvictBytesMin, plan.bytes + plan.bytes / 4, evict_bytes * 2});
   }

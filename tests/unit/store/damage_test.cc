@@ -207,7 +207,7 @@ TEST_F(Files, AForeignDatabaseIsLeftUntouched) {
 }
 
 TEST_F(Files, ANewerFormatIsRefusedPolitely) {
-  make_database("PRAGMA application_id=1414286660; PRAGMA user_version=2; CREATE TABLE t(x);");
+  make_database("PRAGMA application_id=1414286660; PRAGMA user_version=3; CREATE TABLE t(x);");
   const Error error = refusal();
   EXPECT_EQ(error.code(), ErrorCode::kFailedPrecondition);
   EXPECT_NE(error.message().find("newer telemetryd"), std::string::npos) << error.message();
