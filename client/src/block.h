@@ -44,6 +44,7 @@ struct Block {
   Ring::Control ring;
 
   alignas(64) std::atomic<Rest> rest;
+  std::atomic<uint32_t> fence_yourself;  // see Sender::must_not_sleep()
 
   alignas(64) std::atomic<uint64_t> dropped_queue_full;
   std::atomic<uint64_t> dropped_too_large;

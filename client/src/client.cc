@@ -13,36 +13,78 @@ namespace telemetryd::client {
 // sender is awake.
 telemetry_status_t Client::put(const telemetry_event_t& event) {
   Block& block = *block_;
-  EventPlan plan;
-  const telemetry_status_t planned =
-      plan_event(event, true, block.event_bytes_max.load(std::memory_order_relaxed), plan);
-  if (planned != TELEMETRY_OK) return planned;
+  ring_.prefetch();
+  uint8_t buffer[kSmallEventBytes];
+  const uint64_t now = realtime_ns();
+  const uint64_t session[2] = {block.session_id[0].load(std::memory_order_relaxed),
+                               block.session_id[1].load(std::memory_order_relaxed)};
+  const EventStamp stamp{.session = reinterpret_cast<const uint8_t*>(session),
+                         .time_unix_nano = now};
+  const size_t bytes_max = block.event_bytes_max.load(std::memory_order_relaxed);
+  EncodedEvent encoded;
+  const telemetry_status_t status =
+      encode_event(event, stamp, bytes_max, buffer, sizeof buffer, encoded);
+  if (status == TELEMETRY_TOO_LARGE) return put_large(event, stamp);
+  if (status != TELEMETRY_OK) return status;
   Ring::Slot slot;
-  if (!ring_.reserve(plan.record_bytes, slot)) {
+  if (!ring_.reserve(encoded.record_bytes, slot)) {
     wake_if_resting(ring_bytes_);
     return TELEMETRY_QUEUE_FULL;
   }
+  if (event.id == nullptr) make_id(slot, now, encoded.id);
+  memcpy(slot.data, encoded.record, encoded.record_bytes);
+  publish(event, slot, encoded.record_bytes);
+  return TELEMETRY_OK;
+}
 
-  // The slot's position is unique within the instance, so the ID needs no counter of its own.
-  const uint64_t now = realtime_ns();
-  const uint64_t random = mix64(slot.position + block.seed[0].load(std::memory_order_relaxed)) ^
-                          block.seed[1].load(std::memory_order_relaxed);
-  uint8_t id[kIdBytes];
-  if (event.id == nullptr) make_uuid7(now, random, id);
-  const uint64_t session[2] = {block.session_id[0].load(std::memory_order_relaxed),
-                               block.session_id[1].load(std::memory_order_relaxed)};
-  const EventStamp stamp{.id = event.id != nullptr ? event.id : id,
-                         .session = reinterpret_cast<const uint8_t*>(session),
-                         .time_unix_nano = event.time_unix_nano != 0 ? event.time_unix_nano : now};
-  write_event(event, plan, stamp, slot.data);
+// Whatever other threads do to the texts in between, what is left of the room can be told.
+static_assert(encoded_size_bound_max(frame::kEventBytesMaxDefault) <= Ring::kSlackMax);
+
+// Too large for the stack: bounded first, then encoded where it will stay.
+telemetry_status_t Client::put_large(const telemetry_event_t& event, const EventStamp& stamp) {
+  const size_t bytes_max = block_->event_bytes_max.load(std::memory_order_relaxed);
+  size_t bound = 0;
+  telemetry_status_t status = encoded_size_bound(event, bytes_max, bound);
+  if (status != TELEMETRY_OK) return status;
+  Ring::Slot slot;
+  if (!ring_.reserve(bound, slot)) {
+    wake_if_resting(ring_bytes_);
+    return TELEMETRY_QUEUE_FULL;
+  }
+  EncodedEvent encoded;
+  status = encode_event(event, stamp, bytes_max, slot.data, bound, encoded);
+  if (status != TELEMETRY_OK) {
+    ring_.abandon(slot);
+    return status;
+  }
+  if (event.id == nullptr) make_id(slot, stamp.time_unix_nano, encoded.id);
+  memmove(slot.data, encoded.record, encoded.record_bytes);
+  publish(event, slot, encoded.record_bytes);
+  return TELEMETRY_OK;
+}
+
+// The slot's position is unique within the instance, so the ID needs no counter of its own.
+void Client::make_id(const Ring::Slot& slot, uint64_t now, uint8_t* id) const {
+  const uint64_t random = mix64(slot.position + block_->seed[0].load(std::memory_order_relaxed)) ^
+                          block_->seed[1].load(std::memory_order_relaxed);
+  make_uuid7(now, random, id);
+}
+
+void Client::publish(const telemetry_event_t& event, const Ring::Slot& slot, size_t record_bytes) {
+  // Counted first: a locked instruction behind the slot's stores would wait until other processors
+  // have given up its cache lines.
+  block_->ring.accepted.fetch_add(1, std::memory_order_relaxed);
   ring_.publish(slot,
-                plan.record_bytes,
+                record_bytes,
                 static_cast<uint8_t>(event.persistence_class),
                 static_cast<uint8_t>(event.urgency));
-  // Publish, count, look: see Sender::must_not_sleep().
-  block.ring.accepted.fetch_add(1, std::memory_order_acq_rel);
+  // Publish, then look: see Sender::must_not_sleep().
+  if (block_->fence_yourself.load(std::memory_order_relaxed) != 0) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  } else {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
   wake_if_resting(slot.used);
-  return TELEMETRY_OK;
 }
 
 void Client::wake_if_resting(uint64_t ring_used) {

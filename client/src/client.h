@@ -34,6 +34,9 @@ constexpr uint32_t kFrameBytesDefault = 1u << 16;
 constexpr uint32_t kFrameBytesMin = 1u << 10;
 constexpr uint32_t kFrameBytesMax = 1u << 20;
 
+// What track() encodes on the caller's stack; few events are larger.
+constexpr size_t kSmallEventBytes = 1024;
+
 class Client {
  public:
   // Construction in calloc'ed memory: there is no operator new in libc.
@@ -61,6 +64,9 @@ class Client {
   telemetry_status_t revive();
   void disown_parent();
   telemetry_status_t put(const telemetry_event_t& event);
+  telemetry_status_t put_large(const telemetry_event_t& event, const EventStamp& stamp);
+  void make_id(const Ring::Slot& slot, uint64_t now, uint8_t* id) const;
+  void publish(const telemetry_event_t& event, const Ring::Slot& slot, size_t record_bytes);
   void count_drop(telemetry_status_t status);
   telemetry_status_t wait_for_room(const telemetry_event_t& event, uint64_t deadline);
   bool wait_until_settled(uint64_t mark, uint64_t deadline);

@@ -146,6 +146,7 @@ telemetry_status_t Client::start_instance() {
     block.session_id[i].store(random.session[i]);
     block.seed[i].store(random.seed[i]);
   }
+  block.fence_yourself.store(ready_fence_all() ? 0 : 1);
   block.event_bytes_max.store(frame::kEventBytesMaxDefault);
   ring_.attach(&block.ring, reinterpret_cast<uint8_t*>(block_) + kRingOffset, ring_bytes_);
   session_.reset(hello_, window_bytes_, window_capacity_, random.seed[2]);

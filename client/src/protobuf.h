@@ -30,6 +30,10 @@ inline uint64_t zigzag(int64_t value) {
 }
 
 inline uint8_t* put_varint(uint8_t* out, uint64_t value) {
+  if (value < 0x80) [[likely]] {
+    *out = static_cast<uint8_t>(value);
+    return out + 1;
+  }
   while (value >= 0x80) {
     *out++ = static_cast<uint8_t>(value | 0x80);
     value >>= 7;
@@ -41,19 +45,24 @@ inline uint8_t* put_varint(uint8_t* out, uint64_t value) {
 // Short texts are the rule here, and for them two overlapping word moves beat a call to memcpy.
 inline uint8_t* put_raw(uint8_t* out, const void* data, size_t size) {
   const auto* in = static_cast<const uint8_t*>(data);
-  if (size > 32) {
+  if (size > 32) [[unlikely]] {
     memcpy(out, in, size);
-  } else if (size >= 16) {
-    __builtin_memcpy(out, in, 16);
-    __builtin_memcpy(out + size - 16, in + size - 16, 16);
-  } else if (size >= 8) {
+  } else if (size < 8) {
+    if (size >= 4) {
+      __builtin_memcpy(out, in, 4);
+      __builtin_memcpy(out + size - 4, in + size - 4, 4);
+    } else if (size != 0) {
+      // First, last and the one between, which for one and two bytes is one of them.
+      out[0] = in[0];
+      out[size / 2] = in[size / 2];
+      out[size - 1] = in[size - 1];
+    }
+  } else if (size <= 16) {
     __builtin_memcpy(out, in, 8);
     __builtin_memcpy(out + size - 8, in + size - 8, 8);
-  } else if (size >= 4) {
-    __builtin_memcpy(out, in, 4);
-    __builtin_memcpy(out + size - 4, in + size - 4, 4);
   } else {
-    for (size_t i = 0; i < size; ++i) out[i] = in[i];
+    __builtin_memcpy(out, in, 16);
+    __builtin_memcpy(out + size - 16, in + size - 16, 16);
   }
   return out + size;
 }

@@ -22,21 +22,25 @@ namespace telemetryd::client {
 
 class Ring {
  public:
+  static constexpr size_t kSlackMax = 8 * ((1u << 14) - 1);
+
   // Positions only grow; an offset is a position modulo the capacity.
   struct Control {
     alignas(64) std::atomic<uint64_t> head;  // claimed by producers up to here
-    std::atomic<uint64_t> accepted;          // records published; same line, same writers
+    std::atomic<uint64_t> accepted;          // records; same line, same writers
     alignas(64) std::atomic<uint64_t> tail;  // given back by the consumer up to here
   };
 
   struct Slot {
     uint8_t* data;
     uint64_t position;
-    uint64_t used;  // bytes in use with this slot, to judge how full the ring is
+    uint64_t used;   // bytes in use with this slot, to judge how full the ring is
+    uint64_t bytes;  // of the slot, with its first word
   };
 
   struct Record {
     const uint8_t* data;
+    uint64_t slot_bytes;
     uint32_t size;
     uint8_t persistence_class;
     uint8_t urgency;
@@ -46,7 +50,13 @@ class Ring {
 
   // Room for `size` bytes, or false when there is none.
   bool reserve(size_t size, Slot& slot);
+
+  // `size` may be up to kSlackMax less than was reserved. An abandoned slot is passed over.
   void publish(const Slot& slot, size_t size, uint8_t persistence_class, uint8_t urgency);
+  void abandon(const Slot& slot);
+
+  // Brings in what the next slot will occupy, which the consumer's processor touched last.
+  void prefetch() const;
 
   // The next published record, if any; consume() moves behind it.
   bool peek(Record& record);
@@ -66,6 +76,27 @@ class Ring {
   size_t capacity() const { return capacity_; }
 
  private:
+  // The first word of a slot: size, class, urgency, unused words at its end, and what it is. Never
+  // zero once published.
+  static constexpr uint64_t kPublished = 1ull << 63;
+  static constexpr uint64_t kPad = 1ull << 62;
+  static constexpr unsigned kSlackShift = 48;
+  static constexpr uint64_t kSlackWordsMax = (1u << 14) - 1;
+  static constexpr size_t kWordBytes = 8;
+  static_assert(kSlackMax / kWordBytes <= kSlackWordsMax);
+
+  // A slot of an ordinary event.
+  static constexpr size_t kPrefetchBytes = 256;
+  static constexpr size_t kLineBytes = 64;
+
+  static uint64_t bytes_for(uint64_t record_bytes) {
+    return (record_bytes + kWordBytes + 7) & ~uint64_t{7};
+  }
+
+  static void store_word(uint8_t* at, uint64_t word) {
+    __atomic_store_n(reinterpret_cast<uint64_t*>(at), word, __ATOMIC_RELEASE);
+  }
+
   void zero(uint64_t from, uint64_t to);
 
   Control* control_ = nullptr;
@@ -74,5 +105,52 @@ class Ring {
   uint64_t mask_ = 0;
   uint64_t cursor_ = 0;
 };
+
+// The producer's side stands here because calls would be a good part of what it costs.
+
+inline bool Ring::reserve(size_t size, Slot& slot) {
+  const uint64_t need = bytes_for(size);
+  uint64_t head = control_->head.load(std::memory_order_relaxed);
+  for (;;) {
+    const uint64_t to_end = capacity_ - (head & mask_);
+    const uint64_t pad = to_end < need ? to_end : 0;
+    const uint64_t next = head + pad + need;
+    const uint64_t tail = control_->tail.load(std::memory_order_acquire);
+    // Signed, because `head` may be older than `tail`; the exchange below then fails.
+    if (static_cast<int64_t>(next - tail) > static_cast<int64_t>(capacity_)) return false;
+    if (control_->head.compare_exchange_weak(
+            head, next, std::memory_order_relaxed, std::memory_order_relaxed)) {
+      if (pad != 0) store_word(bytes_ + (head & mask_), kPublished | kPad | pad);
+      slot.position = head + pad;
+      slot.data = bytes_ + (slot.position & mask_) + kWordBytes;
+      slot.used = next - tail;
+      slot.bytes = need;
+      return true;
+    }
+  }
+}
+
+inline void Ring::publish(const Slot& slot,
+                          size_t size,
+                          uint8_t persistence_class,
+                          uint8_t urgency) {
+  const uint64_t slack_words = (slot.bytes - bytes_for(size)) / kWordBytes;
+  const uint64_t word = kPublished | slack_words << kSlackShift |
+                        static_cast<uint64_t>(urgency) << 40 |
+                        static_cast<uint64_t>(persistence_class) << 32 | size;
+  store_word(slot.data - kWordBytes, word);
+}
+
+inline void Ring::abandon(const Slot& slot) {
+  store_word(slot.data - kWordBytes, kPublished | kPad | slot.bytes);
+}
+
+inline void Ring::prefetch() const {
+  const uint64_t head = control_->head.load(std::memory_order_relaxed);
+#pragma GCC unroll 4
+  for (size_t ahead = 0; ahead < kPrefetchBytes; ahead += kLineBytes) {
+    __builtin_prefetch(bytes_ + ((head + ahead) & mask_), 1);
+  }
+}
 
 }  // namespace telemetryd::client

@@ -235,11 +235,13 @@ void Sender::rest(bool drained) {
   parts_.block->rest.store(Rest::kBusy, std::memory_order_relaxed);
 }
 
-// Producers publish, then add to `accepted`, then look whether the sender rests; here it is the
-// other way round. Both touch `accepted` with a read-modify-write, so one of them sees the other.
+// Producers publish, then look whether the sender rests; here it is the other way round, and with a
+// barrier between the two on both sides one of them sees the other. Producers are many and quick,
+// so the sender, before it sleeps, makes their barrier too.
 bool Sender::must_not_sleep(Rest kind) {
-  parts_.block->ring.accepted.fetch_add(0, std::memory_order_acq_rel);
   if (kind != Rest::kAsleep) return false;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (parts_.block->fence_yourself.load(std::memory_order_relaxed) == 0) fence_all();
   Ring::Record record;
   return parts_.ring->peek(record);
 }

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <string.h>
+#include <linux/membarrier.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -48,6 +48,14 @@ void wake_all(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
 }
 
+bool ready_fence_all() {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+void fence_all() {
+  syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
 bool fill_random(void* out, size_t size) {
   auto* at = static_cast<uint8_t*>(out);
   while (size > 0) {
@@ -58,19 +66,6 @@ bool fill_random(void* out, size_t size) {
     size -= static_cast<size_t>(got);
   }
   return true;
-}
-
-void make_uuid7(uint64_t unix_ns, uint64_t random, uint8_t* out) {
-  const uint64_t millis = unix_ns / kNanosPerMilli;
-  const uint64_t fraction = (unix_ns % kNanosPerMilli) * 4096 / kNanosPerMilli;
-  uint64_t high = millis << 16 | 0x7000 | fraction;
-  uint64_t low = (random >> 2) | 1ull << 63;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  high = __builtin_bswap64(high);
-  low = __builtin_bswap64(low);
-#endif
-  memcpy(out, &high, 8);
-  memcpy(out + 8, &low, 8);
 }
 
 }  // namespace telemetryd::client

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 namespace telemetryd::client {
 
@@ -24,6 +25,11 @@ uint64_t deadline_after(uint32_t deadline_ms);
 void wait_while_equal(std::atomic<uint32_t>& word, uint32_t seen, uint64_t deadline_ns);
 void wake_all(std::atomic<uint32_t>& word);
 
+// A memory barrier in every running thread of this process, so that hot paths need none of their
+// own. Threads count on it only after ready_fence_all() said true; a kernel before 4.14 says false.
+bool ready_fence_all();
+void fence_all();
+
 // Random bytes from the kernel; false when it has none to give.
 bool fill_random(void* out, size_t size);
 
@@ -37,6 +43,17 @@ inline uint64_t mix64(uint64_t value) {
 
 // UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, 12 bits of the fraction of that millisecond so
 // that IDs of one process sort by time, 62 bits from `random`.
-void make_uuid7(uint64_t unix_ns, uint64_t random, uint8_t* out);
+inline void make_uuid7(uint64_t unix_ns, uint64_t random, uint8_t* out) {
+  const uint64_t millis = unix_ns / kNanosPerMilli;
+  const uint64_t fraction = (unix_ns % kNanosPerMilli) * 4096 / kNanosPerMilli;
+  uint64_t high = millis << 16 | 0x7000 | fraction;
+  uint64_t low = (random >> 2) | 1ull << 63;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  high = __builtin_bswap64(high);
+  low = __builtin_bswap64(low);
+#endif
+  memcpy(out, &high, 8);
+  memcpy(out + 8, &low, 8);
+}
 
 }  // namespace telemetryd::client

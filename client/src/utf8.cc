@@ -2,10 +2,6 @@
 
 #include <string.h>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 namespace telemetryd::client {
 namespace {
 
@@ -57,44 +53,10 @@ bool ascii(const uint8_t* text, size_t size) {
 
 }  // namespace
 
-#if defined(__SSE2__)
-
-// Aligned blocks never cross into a page that the text does not touch, so reading around its ends
-// is harmless; the sanitizers cannot know that.
-__attribute__((no_sanitize("address", "thread"))) TextScan scan_text(const char* text,
-                                                                     size_t size_max) {
-  const auto address = reinterpret_cast<uintptr_t>(text);
-  const auto* block = reinterpret_cast<const __m128i*>(address & ~uintptr_t{15});
-  unsigned skip = address & 15;
-  unsigned high_seen = 0;
-  size_t size = 0;
-  for (;;) {
-    const __m128i bytes = _mm_load_si128(block);
-    const auto ends =
-        static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128()))) >>
-        skip;
-    const auto high = static_cast<unsigned>(_mm_movemask_epi8(bytes)) >> skip;
-    if (ends != 0) {
-      const auto last = static_cast<unsigned>(__builtin_ctz(ends));
-      high_seen |= high & ((1u << last) - 1);
-      return {size + last, high_seen == 0};
-    }
-    high_seen |= high;
-    size += 16 - skip;
-    if (size > size_max) return {size, high_seen == 0};
-    skip = 0;
-    ++block;
-  }
-}
-
-#else
-
-TextScan scan_text(const char* text, size_t size_max) {
+TextScan scan_any_text(const char* text, size_t size_max) {
   const size_t size = strnlen(text, size_max + 1);
   return {size, ascii(reinterpret_cast<const uint8_t*>(text), size)};
 }
-
-#endif
 
 bool utf8_valid(const char* text, size_t size) {
   const auto* at = reinterpret_cast<const uint8_t*>(text);

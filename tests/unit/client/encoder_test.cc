@@ -27,17 +27,40 @@ std::string as_string(const std::uint8_t* bytes) {
   return {reinterpret_cast<const char*>(bytes), kIdBytes};
 }
 
-// Encodes into a buffer of exactly the planned size, with a guard byte behind it.
+// The record, encoded into a buffer of `out_size` bytes with guards behind it and the ID filled in.
+telemetry_status_t try_encode(const telemetry_event_t& event,
+                              std::uint64_t time,
+                              bool with_session,
+                              std::size_t event_bytes_max,
+                              std::size_t out_size,
+                              std::string& record) {
+  std::vector<std::uint8_t> out(out_size + 32, 0xee);
+  EncodedEvent encoded{};
+  const telemetry_status_t status =
+      encode_event(event,
+                   {.session = with_session ? kSession : nullptr, .time_unix_nano = time},
+                   event_bytes_max,
+                   out.data(),
+                   out_size,
+                   encoded);
+  for (std::size_t i = out_size; i < out.size(); ++i) EXPECT_EQ(out[i], 0xee);
+  record.clear();
+  if (status != TELEMETRY_OK) return status;
+  EXPECT_GE(encoded.record, out.data());
+  EXPECT_LE(encoded.record_bytes, encoded.event_bytes + kRecordOverheadMax);
+  if (event.id == nullptr) std::memcpy(encoded.id, kId, kIdBytes);
+  record.assign(reinterpret_cast<const char*>(encoded.record), encoded.record_bytes);
+  return status;
+}
+
+// Through a buffer of the bound's size, as track() encodes what is large.
 std::string encode(const telemetry_event_t& event, std::uint64_t time, bool with_session = true) {
-  EventPlan plan;
-  EXPECT_EQ(plan_event(event, with_session, frame::kEventBytesMaxDefault, plan), TELEMETRY_OK);
-  std::vector<std::uint8_t> out(plan.record_bytes + 1, 0xee);
-  write_event(event,
-              plan,
-              {.id = kId, .session = with_session ? kSession : nullptr, .time_unix_nano = time},
-              out.data());
-  EXPECT_EQ(out.back(), 0xee);
-  return {reinterpret_cast<const char*>(out.data()), plan.record_bytes};
+  std::size_t bound = 0;
+  EXPECT_EQ(encoded_size_bound(event, frame::kEventBytesMaxDefault, bound), TELEMETRY_OK);
+  std::string record;
+  EXPECT_EQ(try_encode(event, time, with_session, frame::kEventBytesMaxDefault, bound, record),
+            TELEMETRY_OK);
+  return record;
 }
 
 v1::Event decode(const std::string& record) {
@@ -48,10 +71,15 @@ v1::Event decode(const std::string& record) {
   return batch.events(0);
 }
 
-telemetry_status_t plan_status(const telemetry_event_t& event,
-                               std::size_t bytes_max = frame::kEventBytesMaxDefault) {
-  EventPlan plan;
-  return plan_event(event, true, bytes_max, plan);
+// What track() says of the event: first with a small buffer, then with one of the bound's size.
+telemetry_status_t status_of(const telemetry_event_t& event,
+                             std::size_t bytes_max = frame::kEventBytesMaxDefault) {
+  std::string record;
+  telemetry_status_t status = try_encode(event, 1, true, bytes_max, 1024, record);
+  if (status != TELEMETRY_TOO_LARGE) return status;
+  std::size_t bound = 0;
+  status = encoded_size_bound(event, bytes_max, bound);
+  return status == TELEMETRY_OK ? try_encode(event, 1, true, bytes_max, bound, record) : status;
 }
 
 TEST(Encoder, WritesEveryFieldAsGeneratedProtobufReadsIt) {
@@ -156,11 +184,11 @@ TEST(Encoder, RefusesEveryBrokenRule) {
   valid.name = "n";
   valid.attributes = &attribute;
   valid.attribute_count = 1;
-  ASSERT_EQ(plan_status(valid), TELEMETRY_OK);
+  ASSERT_EQ(status_of(valid), TELEMETRY_OK);
   const auto expect_invalid = [&valid](const char* rule, auto break_rule) {
     telemetry_event_t event = valid;
     break_rule(event);
-    EXPECT_EQ(plan_status(event), TELEMETRY_INVALID) << rule;
+    EXPECT_EQ(status_of(event), TELEMETRY_INVALID) << rule;
   };
   expect_invalid("size", [](auto& e) { e.size = 8; });
   expect_invalid("no name", [](auto& e) { e.name = nullptr; });
@@ -195,26 +223,45 @@ TEST(Encoder, RefusesEveryBrokenRule) {
 TEST(Encoder, TheLimitIsOnTheEncodedEventToTheByte) {
   telemetry_event_t event = TELEMETRY_EVENT_INIT;
   event.name = "n";
-  EventPlan plan;
-  ASSERT_EQ(plan_event(event, true, frame::kEventBytesMaxDefault, plan), TELEMETRY_OK);
-  EXPECT_EQ(plan_status(event, plan.event_bytes), TELEMETRY_OK);
-  EXPECT_EQ(plan_status(event, plan.event_bytes - 1), TELEMETRY_TOO_LARGE);
+  for (const std::size_t text_bytes : {0u, 1u, 100u, 127u, 128u, 900u, 20'000u, 65'000u}) {
+    const std::string text(text_bytes, 'x');
+    event.user_id = text.c_str();
+    const std::size_t bytes = decode(encode(event, 1)).ByteSizeLong();
+    EXPECT_EQ(status_of(event, bytes), TELEMETRY_OK) << text_bytes;
+    EXPECT_EQ(status_of(event, bytes - 1), TELEMETRY_TOO_LARGE) << text_bytes;
+  }
   const std::string huge(2u << 20, 'x');
   event.user_id = huge.c_str();
-  EXPECT_EQ(plan_status(event), TELEMETRY_TOO_LARGE);
+  EXPECT_EQ(status_of(event), TELEMETRY_TOO_LARGE);
 }
 
-TEST(Encoder, EncodeEventRefusesABufferThatIsTooSmall) {
+TEST(Encoder, TouchesNothingBehindABufferThatIsTooSmall) {
+  const std::string name(200, 'n');
+  const std::string text(300, 't');
+  telemetry_attribute_t attribute = {};
+  attribute.key = "key";
+  attribute.type = TELEMETRY_VALUE_STRING;
+  attribute.value.string_value = text.c_str();
   telemetry_event_t event = TELEMETRY_EVENT_INIT;
-  event.name = "n";
-  std::uint8_t out[64];
-  std::size_t written = 0;
-  const EventStamp stamp{.id = kId, .session = nullptr, .time_unix_nano = 1};
-  ASSERT_EQ(encode_event(event, stamp, out, sizeof out, written), TELEMETRY_OK);
-  const std::size_t needed = written;
-  EXPECT_EQ(encode_event(event, stamp, out, needed, written), TELEMETRY_OK);
-  EXPECT_EQ(encode_event(event, stamp, out, needed - 1, written), TELEMETRY_TOO_LARGE);
-  EXPECT_EQ(written, 0u);
+  event.name = name.c_str();
+  event.category = name.c_str();
+  event.user_id = text.c_str();
+  event.error_message = text.c_str();
+  event.attributes = &attribute;
+  event.attribute_count = 1;
+  std::string record;
+  std::size_t smallest = 0;
+  for (std::size_t size = 0; size < 2000; ++size) {
+    const telemetry_status_t status = try_encode(event, 1, true, 65536, size, record);
+    if (status == TELEMETRY_OK) {
+      smallest = size;
+      break;
+    }
+    ASSERT_EQ(status, TELEMETRY_TOO_LARGE) << size;
+  }
+  ASSERT_NE(smallest, 0u);
+  EXPECT_LE(smallest, record.size() + kEncodeSlackBytes + kRecordOverheadMax);
+  EXPECT_EQ(record, encode(event, 1)) << "the room makes no difference to what is written";
 }
 
 class RandomEvent {
@@ -368,9 +415,17 @@ TEST(Utf8, TheScanFindsTheEndAtEveryAlignment) {
       const TextScan scan = scan_text(buffer + start, 1000);
       ASSERT_EQ(scan.size, size);
       ASSERT_TRUE(scan.ascii);
-      if (size == 0) continue;
-      buffer[start + size / 2] = '\xc3';
-      ASSERT_FALSE(scan_text(buffer + start, 1000).ascii);
+      for (std::size_t at = 0; at < size; ++at) {
+        buffer[start + at] = '\xc3';
+        const TextScan other = scan_text(buffer + start, 1000);
+        ASSERT_EQ(other.size, size);
+        ASSERT_FALSE(other.ascii);
+        buffer[start + at] = 'a';
+      }
+      ASSERT_EQ(scan_text(buffer + start, size).size, size);
+      if (size > 0) {
+        ASSERT_GT(scan_text(buffer + start, size - 1).size, size - 1);
+      }
     }
   }
   const std::string endless(200, 'a');

@@ -27,18 +27,20 @@ class FrameStreamTest : public testing::Test {
   std::string path() const { return dir_ / "ingest.sock"; }
 
   static std::string record(const std::string& name) {
-    const std::uint8_t id[16] = {1};
     telemetry_event_t event = TELEMETRY_EVENT_INIT;
     event.name = name.c_str();
+    const std::uint8_t id[16] = {1};
+    event.id = id;
     std::uint8_t bytes[512];
-    std::size_t written = 0;
+    EncodedEvent encoded{};
     EXPECT_EQ(encode_event(event,
-                           {.id = id, .session = nullptr, .time_unix_nano = 1},
+                           {.session = nullptr, .time_unix_nano = 1},
+                           sizeof bytes,
                            bytes,
                            sizeof bytes,
-                           written),
+                           encoded),
               TELEMETRY_OK);
-    return {reinterpret_cast<const char*>(bytes), written};
+    return {reinterpret_cast<const char*>(encoded.record), encoded.record_bytes};
   }
 
   static telemetry_status_t send(FrameStream& stream, std::uint64_t number) {

@@ -53,6 +53,47 @@ TEST(Ring, GivesBackWhatWasPutInWithItsClassAndUrgency) {
   EXPECT_EQ(record.urgency, 1);
 }
 
+TEST(Ring, RoomThatARecordDidNotNeedIsGivenBackWithIt) {
+  Harness h(1u << 18);
+  const std::uint8_t slack[] = {0, 1, 7, 8, 9, 200};
+  for (int lap = 0; lap < 3; ++lap) {
+    for (const std::size_t more : slack) {
+      Ring::Slot slot;
+      ASSERT_TRUE(h.ring.reserve(5 + more, slot));
+      std::memcpy(slot.data, "hello", 5);
+      h.ring.publish(slot, 5, 0, 0);
+      ASSERT_TRUE(h.push("next"));
+      EXPECT_EQ(h.pop(), "hello");
+      EXPECT_EQ(h.pop(), "next");
+    }
+    h.ring.release();
+    EXPECT_EQ(h.ring.used(), 0u);
+  }
+  Ring::Slot slot;
+  ASSERT_TRUE(h.ring.reserve(Ring::kSlackMax, slot));
+  h.ring.publish(slot, 0, 2, 1);
+  ASSERT_TRUE(h.push("next"));
+  Ring::Record record;
+  ASSERT_TRUE(h.ring.peek(record));
+  EXPECT_EQ(record.size, 0u);
+  EXPECT_EQ(record.persistence_class, 2);
+  EXPECT_EQ(record.urgency, 1);
+  h.ring.consume(record);
+  EXPECT_EQ(h.pop(), "next");
+}
+
+TEST(Ring, AnAbandonedSlotIsPassedOver) {
+  Harness h(256);
+  Ring::Slot slot;
+  ASSERT_TRUE(h.ring.reserve(20, slot));
+  ASSERT_TRUE(h.push("two"));
+  EXPECT_EQ(h.pop(), "");
+  h.ring.abandon(slot);
+  EXPECT_EQ(h.pop(), "two");
+  h.ring.release();
+  EXPECT_EQ(h.ring.used(), 0u);
+}
+
 TEST(Ring, AnUnpublishedSlotHoldsBackWhatIsBehindItAndNothingElse) {
   Harness h(256);
   Ring::Slot first;

@@ -75,6 +75,7 @@ TEST(WorkedExample, TheEventsFrameIsTheDocumentedOne) {
   telemetry_attribute_t attribute{};
   attribute = {.key = "n", .type = TELEMETRY_VALUE_INT, .value = {.int_value = 3}};
   telemetry_event_t event = TELEMETRY_EVENT_INIT;
+  event.id = id;
   event.name = "started";
   event.attributes = &attribute;
   event.attribute_count = 1;
@@ -84,19 +85,22 @@ TEST(WorkedExample, TheEventsFrameIsTheDocumentedOne) {
   connection.reset(Hello{}, memory.data(), memory.size(), 1);
   std::size_t room = 0;
   std::uint8_t* out = connection.window().open(1024, 1024, room);
-  std::size_t written = 0;
-  ASSERT_EQ(
-      encode_event(event,
-                   {.id = id, .session = session, .time_unix_nano = 1'700'000'000'000'000'000},
-                   out + Window::kFrameOverhead,
-                   room - Window::kFrameOverhead,
-                   written),
-      TELEMETRY_OK);
+  ASSERT_NE(out, nullptr);
+  std::uint8_t buffer[512];
+  EncodedEvent encoded{};
+  ASSERT_EQ(encode_event(event,
+                         {.session = session, .time_unix_nano = 1'700'000'000'000'000'000},
+                         sizeof buffer,
+                         buffer,
+                         sizeof buffer,
+                         encoded),
+            TELEMETRY_OK);
+  std::memcpy(out + Window::kFrameOverhead, encoded.record, encoded.record_bytes);
   connection.close_frame({.number = 1,
                           .count = 1,
                           .persistence_class = 0,
                           .urgency = 0,
-                          .record_bytes = static_cast<std::uint32_t>(written),
+                          .record_bytes = static_cast<std::uint32_t>(encoded.record_bytes),
                           .commit_now = true,
                           .mark = 1});
   const Frame& frame = connection.window().at(0);
