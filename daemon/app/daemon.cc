@@ -85,7 +85,7 @@ schedule::Scheduler::Hooks scheduler_hooks(Parts& parts) {
       .held = [&parts] { return parts.policy->held(); },
       .machine_id =
           [&parts](const std::string& app, std::function<void(std::string)> done) {
-            parts.machine_ids->ask(app, std::move(done));
+            parts.machine_ids->ask({app, machine_id_scheme(parts.config, app)}, std::move(done));
           },
       .on_busy = [&parts](bool busy) { parts.watchdog->set_busy(busy); },
   };
@@ -213,7 +213,10 @@ Result<void> Daemon::open_flow(InheritedSockets& sockets) {
       EventTail::Hooks{
           .watch = [&parts](store::Store& store,
                             bool every_commit) { watch_queue(parts, store, every_commit); },
-          .machine_id = [&parts](const std::string& app) { return parts.machine_ids->known(app); },
+          .machine_id =
+              [&parts](const std::string& app) {
+                return parts.machine_ids->known({app, machine_id_scheme(parts.config, app)});
+              },
       });
   return {};
 }

@@ -56,7 +56,9 @@ Result<store::EventQuery> query_of(const admin::Call& call) {
 Json page_json(const Parts& parts, const Page& page) {
   Json events = Json::array();
   for (const store::ListedEvent& event : page.events) {
-    auto json = to_json(event, parts.machine_ids->known(event.row.app));
+    const std::string& app = event.row.app;
+    auto json =
+        to_json(event, parts.machine_ids->known({app, machine_id_scheme(parts.config, app)}));
     if (json) events.push_back(std::move(*json));
   }
   Json answer = {{"events", std::move(events)}};

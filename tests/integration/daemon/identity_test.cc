@@ -105,6 +105,41 @@ TEST(Identity, StaysWhenTheMachinesUidChanges) {
   EXPECT_EQ(last_machine_id(home), first);
 }
 
+// The salted ID and the telemetry-kit one of kUid.
+std::string kit_id() {
+  const std::string text = std::string(kUid) + "telemetry-kit-v1";
+  std::array<std::uint8_t, 32> digest{};
+  EXPECT_EQ(EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr), 1);
+  return "client_" + to_hex(digest);
+}
+
+TEST(Identity, FollowsTheDestinationsScheme) {
+  const DaemonHome home;
+  std::ofstream(home.path() / "uid") << kUid << "\n";
+  const std::string salted = config_with(home);
+  std::string kit = salted;
+  kit.insert(kit.find("\n[[route]]"), "\nmachine_id_scheme = \"telemetry-kit\"");
+  home.configure(salted);
+  const DaemonProcess daemon(home);
+  deliver(home, daemon, "e1");
+  const std::string first = last_machine_id(home);
+  EXPECT_EQ(first.size(), 64u);
+
+  home.configure(kit);
+  EXPECT_EQ(post(daemon, "/v1/reload", Json::object()).status, 200);
+  deliver(home, daemon, "e2");
+  EXPECT_EQ(last_machine_id(home), kit_id());
+  const Json listed = get(daemon, "/v1/events");
+  EXPECT_EQ(listed["events"].back()["machine_id"], kit_id());
+
+  // Derived once: another uid changes neither, and the way back gives the first.
+  std::ofstream(home.path() / "uid") << "00112233445566778899aabbccddeeff\n";
+  home.configure(salted);
+  EXPECT_EQ(post(daemon, "/v1/reload", Json::object()).status, 200);
+  deliver(home, daemon, "e3");
+  EXPECT_EQ(last_machine_id(home), first);
+}
+
 TEST(Identity, ARandomIdStaysToo) {
   const DaemonHome home;
   std::ofstream(home.path() / "uid") << "uninitialized\n";
