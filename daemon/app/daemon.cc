@@ -111,6 +111,16 @@ void wire_watchdog(Parts& parts) {
   });
 }
 
+// The first frame after idleness arms the watchdog before its commit can hang; frames behind it
+// cost nothing.
+void watch_first_frame(Parts& parts) {
+  const auto watch = [&parts] {
+    if (parts.ingest) parts.ingest->on_work([&parts] { parts.watchdog->work_seen(); });
+  };
+  watch();
+  parts.watchdog->on_disarm(watch);
+}
+
 }  // namespace
 
 Parts::Parts() : queue_news(loop) {}
@@ -182,6 +192,7 @@ Result<void> Daemon::open_store(const StoreFactory& open_store) {
                 parts_.loop.post_when_room([this, error] { store_broke(error); });
               },
       });
+  watch_first_frame(parts);
   return {};
 }
 

@@ -38,6 +38,7 @@ void Watchdog::half_interval_passed() {
   const bool answered = !refused_ && *answered_ == asked_;
   if (answered && !seen_ && !busy_) {
     notifier_.watchdog_interval(std::chrono::microseconds(0));
+    if (on_disarm_) on_disarm_();
     return;
   }
   if (answered) {

@@ -30,6 +30,9 @@ class Watchdog {
 
   void ask_with(Ask ask) { ask_ = std::move(ask); }
 
+  // Called whenever it has disarmed: what tells of work only once is to be set again.
+  void on_disarm(std::function<void()> hook) { on_disarm_ = std::move(hook); }
+
   // Something happened that means work.
   void work_seen();
   // Work that lasts, such as leases at the forwarder, began or ended.
@@ -45,6 +48,7 @@ class Watchdog {
   Notifier& notifier_;
   loop::Timer timer_;
   Ask ask_;
+  std::function<void()> on_disarm_;
   bool busy_ = false;
   bool seen_ = false;
   bool refused_ = false;  // the last question was not taken

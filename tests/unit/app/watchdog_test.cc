@@ -61,6 +61,19 @@ TEST_F(WatchdogTest, AQuestionThatFoundNoRoomIsAskedAgain) {
   EXPECT_GE(pings(), 1);
 }
 
+TEST_F(WatchdogTest, SaysWhenItDisarmsSoThatTheNextWorkArmsItAgain) {
+  int disarmed = 0;
+  watchdog_->on_disarm([&] {
+    EXPECT_FALSE(watchdog_->armed());
+    ++disarmed;
+  });
+  for (int round = 1; round <= 2; ++round) {
+    watchdog_->work_seen();
+    EXPECT_TRUE(watchdog_->armed());
+    while (disarmed < round) loop_.poll();
+  }
+}
+
 TEST_F(WatchdogTest, AnOpenQuestionKeepsThePingBack) {
   int asked = 0;
   watchdog_->ask_with([&](const std::function<void()>&) {
