@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <unistd.h>
 
 #include <fmt/format.h>
 
 #include "app/folders.h"
+#include "app/gateway.h"
 #include "app/handlers.h"
 #include "app/reload.h"
 #include "app/shutdown.h"
@@ -99,6 +101,16 @@ void wire_queue_news(Parts& parts) {
   });
 }
 
+// The programs that we start read the same configuration: what our command line says reaches them
+// in the variables that stand below it. Before there are threads.
+void tell_children(const config::Sources& sources) {
+  const auto tell = [](const char* variable, const std::optional<std::filesystem::path>& folder) {
+    if (folder) ::setenv(variable, folder->c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+  };
+  tell("TELEMETRYD_STATE_DIR", sources.state_dir);
+  tell("TELEMETRYD_RUNTIME_DIR", sources.runtime_dir);
+}
+
 void wire_watchdog(Parts& parts) {
   parts.watchdog->ask_with([&parts](const std::function<void()>& answered) {
     if (!parts.store) {
@@ -141,6 +153,7 @@ std::expected<std::unique_ptr<Daemon>, Daemon::Failure> Daemon::open(config::Sou
       new Daemon(std::move(sources), std::move(loaded), std::move(version)));
   Parts& parts = daemon->parts_;
   InheritedSockets sockets = InheritedSockets::from_environment();
+  tell_children(parts.sources);
   parts.watchdog = std::make_unique<Watchdog>(parts.loop, parts.notifier);
   wire_watchdog(parts);
   if (parts.config.policy.mode == consent::MachinePolicy::kOff) {
@@ -162,6 +175,7 @@ std::expected<std::unique_ptr<Daemon>, Daemon::Failure> Daemon::open(config::Sou
   // Last, so that clients find us when they read it.
   const auto published = publish_policy(parts.config.daemon.runtime_dir, parts.config.policy.mode);
   if (!published) return std::unexpected(Failure{kExitFailed, published.error()});
+  follow_policy(parts);
   daemon->watch_signals();
   return daemon;
 }
@@ -192,7 +206,6 @@ Result<void> Daemon::open_store(const StoreFactory& open_store) {
                 parts_.loop.post_when_room([this, error] { store_broke(error); });
               },
       });
-  watch_first_frame(parts);
   return {};
 }
 
@@ -229,6 +242,8 @@ Result<void> Daemon::open_flow(InheritedSockets& sockets) {
                 return parts.machine_ids->known({app, machine_id_scheme(parts.config, app)});
               },
       });
+  watch_first_frame(parts);
+  open_gateway(parts);
   return {};
 }
 
@@ -297,6 +312,7 @@ int Daemon::run() {
   // No callback of the loop runs from here on. The store thread's last functions still know the
   // parts, so those go after it.
   parts_.admin.reset();
+  parts_.gateway.reset();
   // While the store's lock still keeps a successor out.
   for (const auto& socket : parts_.bound_sockets) ::unlink(socket.c_str());
   if (parts_.store) {

@@ -19,6 +19,7 @@
 
 #include "admin/admin_server.h"
 #include "app/event_tail.h"
+#include "app/gateway_starter.h"
 #include "app/inherited_sockets.h"
 #include "app/machine_ids.h"
 #include "app/notifier.h"
@@ -79,6 +80,7 @@ struct Parts {
   std::unique_ptr<ingest::IngestServer> ingest;
   std::unique_ptr<schedule::Scheduler> scheduler;
   std::unique_ptr<EventTail> tail;
+  std::unique_ptr<GatewayStarter> gateway;
   std::unique_ptr<admin::AdminServer> admin;
 
   std::vector<std::filesystem::path> bound_sockets;  // by us, so removed by us

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "app/folders.h"
+#include "app/gateway.h"
 #include "base/log.h"
 
 namespace telemetryd::app {
@@ -58,6 +59,7 @@ Reloaded reload(Parts& parts) {
   const auto published = publish_policy(parts.config.daemon.runtime_dir, parts.config.policy.mode);
   if (!published) log::warn("policy_not_published", {{"cause", published.error().message()}});
   if (parts.ingest) parts.ingest->refresh_modes();
+  follow_policy(parts);
   if (parts.scheduler) parts.scheduler->reconfigure(destination_specs(parts.config));
   parts.notifier.ready(fmt::format("Serving, configuration {}", parts.generation));
   log::info("config_reloaded",

@@ -32,6 +32,13 @@ void commit(Parts& parts, const Next& next) {
   if (!posted) next();
 }
 
+// The gateway first: what it has handed on is still answered, and its senders hear it.
+void end_gateway(Parts& parts, const Next& next) {
+  if (!parts.gateway) return next();
+  if (parts.store) parts.store->commit_now();
+  parts.gateway->stop(next);
+}
+
 void final_sync(Parts& parts, const Next& next) {
   if (!parts.scheduler) return next();
   parts.scheduler->stop(parts.config.forward.sync_on_shutdown, kFinalSyncMax, next);
@@ -45,6 +52,10 @@ void stop_backwards(Parts& parts, std::function<void()> done) {
       [&parts](const Next& next) {
         parts.stopping = true;
         parts.notifier.stopping();
+        next();
+      },
+      [&parts](const Next& next) { end_gateway(parts, next); },
+      [&parts](const Next& next) {
         if (parts.ingest) parts.ingest->stop();
         next();
       },

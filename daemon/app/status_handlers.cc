@@ -5,6 +5,7 @@
 
 #include "app/api_json.h"
 #include "app/api_request.h"
+#include "app/gateway.h"
 #include "app/handlers.h"
 #include "app/status_reasons.h"
 
@@ -44,6 +45,7 @@ View complete(const Parts& parts,
                    .store = parts.store != nullptr,
                    .refuse_when_full = parts.config.store.refuse_when_full,
                    .loss = parts.store_facts.loss,
+                   .gateway_problem = gateway_problem(parts),
                    .store_bytes = store.info.bytes,
                    .store_bytes_max = store.info.bytes_max,
                    .balanced = store.machine.imbalance() == 0,
@@ -79,7 +81,8 @@ Json paths_json(const Parts& parts) {
           {"config_dir", main.parent_path().native()},
           {"state_dir", parts.config.daemon.state_dir.native()},
           {"ingest_socket", parts.config.ingest.socket.native()},
-          {"admin_socket", parts.config.admin.socket.native()}};
+          {"admin_socket", parts.config.admin.socket.native()},
+          {"grpc_socket", parts.config.gateway.grpc_socket.native()}};
 }
 
 Json apps_json(const Parts& parts, const View& view, std::uint32_t uid) {
@@ -132,6 +135,7 @@ Json status_json(const Parts& parts, const View& view, std::uint32_t uid) {
           {"destinations", std::move(destinations)},
           {"store", store_json(parts, view)},
           {"ingest", ingest_json(parts)},
+          {"gateway", gateway_json(parts)},
           {"budget",
            {{"disk_bytes_today", nullptr},
             {"network_bytes_today", nullptr},

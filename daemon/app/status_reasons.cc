@@ -38,6 +38,7 @@ std::vector<std::string> reasons(const Observed& observed) {
                               observed.store_bytes,
                               observed.store_bytes_max));
   }
+  if (!observed.gateway_problem.empty()) out.push_back(observed.gateway_problem);
   for (const auto& destination : observed.destinations) {
     if (destination.state != "held" && destination.state != "backoff") continue;
     out.push_back(fmt::format(

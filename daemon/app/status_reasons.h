@@ -24,6 +24,7 @@ struct Observed {
   bool store = false;  // false: the machine's policy is off
   bool refuse_when_full = false;
   std::optional<std::string> loss;
+  std::string gateway_problem;  // empty: none
   std::uint64_t store_bytes = 0;
   std::uint64_t store_bytes_max = 0;
   bool balanced = true;

@@ -18,6 +18,12 @@ TEST(StatusReasons, AreNoneWhenAllIsWell) {
   EXPECT_TRUE(not_ready(healthy()).empty());
 }
 
+TEST(StatusReasons, RepeatWhatIsWrongWithTheGateway) {
+  Observed observed = healthy();
+  observed.gateway_problem = "it failed";
+  EXPECT_EQ(reasons(observed), std::vector<std::string>{"it failed"});
+}
+
 TEST(StatusReasons, NameAHeldDestinationWithItsError) {
   Observed observed = healthy();
   schedule::DestinationStatus destination;
