@@ -23,8 +23,8 @@ import container
 SKIPPED = 77
 DEADLINE_S = 150
 EXPOSURE_MAX = 15  # tenths, as systemd-analyze takes it
-UNITS = ("telemetryd.service", "telemetryd-forward.service", "telemetryd.socket",
-         "telemetryd-admin.socket", "telemetryd-forward.socket")
+SERVICES = ("telemetryd.service", "telemetryd-forward.service", "telemetryd-gateway.service")
+SOCKETS = ("telemetryd.socket", "telemetryd-admin.socket", "telemetryd-forward.socket", "telemetryd-gateway.socket")
 OUT = "/var/lib/telemetryd-forward/out.jsonl"
 STALLED_PORT = 4318
 
@@ -33,6 +33,8 @@ CONFIG = f"""
 mode = "opt-out"
 [store]
 commit_delay_max_ms = 10
+[gateway]
+idle_exit_s = 2
 [forward]
 sync_interval_s = 3600
 retry_delay_min_ms = 200
@@ -56,6 +58,21 @@ destination = "disk"
 [[route]]
 app = "stuck"
 destination = "stalled"
+"""
+
+# Says as anybody on ingest.sock that its events are another user's, and prints the answer's type and
+# code.
+FORGER = r"""
+import os, socket, struct
+hello = b"TLMF\x01\x00\x00\x00\x0a\x10" + os.urandom(16) + b"\x12\x06\x0a\x04tool\x20\x01\x40\x05"
+connection = socket.socket(socket.AF_UNIX)
+connection.settimeout(20)
+connection.connect("/run/telemetryd/ingest.sock")
+connection.sendall(struct.pack("<IBBH", len(hello), 1, 0, 0) + hello)
+answer = b""
+while piece := connection.recv(4096):
+    answer += piece
+print(answer[4], struct.unpack_from("<H", answer, 8)[0])
 """
 
 # Accepts, reads, and never answers: a lease stays out for as long as this lives.
@@ -141,6 +158,8 @@ class ServiceTest:
             secret.write_text("tk_" + "0" * 40 + "\n")
             os.chown(secret, 0, group)
             secret.chmod(0o640)
+        helper = pathlib.Path(__file__).with_name("grpc_send.py")
+        shutil.copy(helper, self.machine.path("/usr/local/lib/grpc_send.py"))
         # The watchdog's real interval is longer than this test.
         drop_in = self.machine.path("/etc/systemd/system/telemetryd.service.d/test.conf")
         drop_in.parent.mkdir(parents=True)
@@ -148,11 +167,11 @@ class ServiceTest:
         run("systemctl", "daemon-reload")
 
     def units_are_sound(self):
-        for unit in UNITS:
+        for unit in SERVICES + SOCKETS:
             result = self.machine.run("systemd-analyze", "verify", "--man=no", unit, check=False)
             self.check(f"{unit} has nothing for systemd-analyze verify to say",
                        result.returncode == 0 and not result.stderr, result.stderr)
-        for unit in UNITS[:2]:
+        for unit in SERVICES:
             file = self.show(unit, "FragmentPath")
             result = self.machine.run("systemd-analyze", "security", "--offline=true", "--no-pager",
                                       f"--threshold={EXPOSURE_MAX}", file, check=False)
@@ -160,8 +179,9 @@ class ServiceTest:
             self.check(f"{unit} is exposed at most {EXPOSURE_MAX / 10}", result.returncode == 0, last)
 
     def starts(self):
-        self.machine.run("systemctl", "start", *UNITS[2:])
-        for name, mode, owner in (("ingest", 0o666, None), ("admin", 0o666, None), ("forward", 0o600, "telemetryd")):
+        self.machine.run("systemctl", "start", *SOCKETS)
+        for name, mode, owner in (("ingest", 0o666, None), ("admin", 0o666, None), ("grpc", 0o666, None),
+                                  ("forward", 0o600, "telemetryd")):
             found = self.machine.path(f"/run/telemetryd/{name}.sock").stat()
             self.check(f"{name}.sock is a socket of mode {mode:o}",
                        stat.S_ISSOCK(found.st_mode) and stat.S_IMODE(found.st_mode) == mode, oct(found.st_mode))
@@ -212,6 +232,56 @@ class ServiceTest:
         self.check("it ran as a unit of its own and ended well",
                    self.show("telemetryd-forward.service", "ExecMainStatus") == "0"
                    and self.show("telemetryd-forward.service", "ExecMainStartTimestampMonotonic") not in ("", "0"))
+
+    def publish(self, name, user):
+        return self.machine.run("/usr/bin/python3", "/usr/local/lib/grpc_send.py", "/run/telemetryd/grpc.sock", "tool",
+                                name, user=user, check=False, timeout_s=40)
+
+    def listed(self):
+        return [json.loads(line) for line in self.ctl("--json", "event", "list").stdout.splitlines()]
+
+    def takes_grpc(self):
+        gateway = self.machine.path("/usr/bin/telemetryd-gateway")
+        local = self.machine.path("/usr/local/bin/telemetryd-gateway")
+        if self.machine.run("/usr/bin/python3", "-c", "import grpc", check=False).returncode or not (
+                gateway.exists() or local.exists()):
+            print("SKIPPED: gRPC, for python3-grpcio or telemetryd-gateway is not there", flush=True)
+            return
+        sent = self.publish("by-grpc", user=65534)
+        self.check("an ordinary user publishes over gRPC", sent.returncode == 0,
+                   sent.stdout + sent.stderr + self.machine.journal("telemetryd-gateway.service", "telemetryd.service"))
+        owners = [event["uid"] for event in self.listed() if event["name"] == "by-grpc"]
+        self.check("the event carries that user's uid", owners == [65534], owners)
+        pid = self.outside_pid("telemetryd-gateway")
+        if pid:
+            self.check("the gateway runs as telemetryd-gateway",
+                       self.process_status(pid, "Uid") == self.uid_of("telemetryd-gateway"))
+            self.check("it has no network", os.readlink(f"/proc/{pid}/ns/net")
+                       != os.readlink(f"/proc/{self.machine.leader}/ns/net"))
+            self.check("it cannot see the store",
+                       not pathlib.Path(f"/proc/{pid}/root/var/lib/telemetryd/events.db").exists())
+        for user in (0, 65534):
+            forged = self.machine.run("/usr/bin/python3", "-c", FORGER, user=user, check=False)
+            self.check(f"uid {user} cannot speak for another on ingest.sock", forged.stdout.strip() == "68 8",
+                       forged.stdout + forged.stderr)
+        ingest = self.status()["ingest"]
+        self.check("both are counted", ingest["peer_uids_refused"] == 2, ingest)
+        self.eventually("the gateway leaves when idle", self.shows("telemetryd-gateway.service", "ActiveState", "inactive"))
+        self.check("as it should", self.show("telemetryd-gateway.service", "Result") == "success")
+        self.daemon_sleeps()
+
+    def switches(self):
+        pid = self.outside_pid("telemetryd")
+        return [line for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
+                for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line]
+
+    def daemon_sleeps(self):
+        """Not one wake-up in ten seconds; the watchdog may have to see its last interval pass first."""
+        self.eventually("the watchdog is disarmed again", self.watchdog_is(False))
+        before = self.switches()
+        time.sleep(10)
+        after = self.switches()
+        self.check("with the gateway gone the daemon sleeps for ten seconds", before == after, f"{before} -> {after}")
 
     def watchdog_sleeps_when_idle(self):
         self.eventually("the watchdog is disarmed when nothing is outstanding", self.watchdog_is(False))
@@ -282,7 +352,7 @@ class ServiceTest:
                    result.stderr)
 
     def stops(self):
-        self.machine.run("systemctl", "stop", *UNITS[2:], "telemetryd.service")
+        self.machine.run("systemctl", "stop", *SOCKETS, "telemetryd-gateway.service", "telemetryd.service")
         self.check("it stops in order", self.show("telemetryd.service", "Result") == "success"
                    and self.show("telemetryd.service", "ExecMainStatus") == "0",
                    self.show("telemetryd.service", "Result") + " " + self.show("telemetryd.service", "ExecMainStatus"))
@@ -326,6 +396,7 @@ def main():
         test.sandbox_holds()
         test.takes_events_and_answers()
         test.forwards()
+        test.takes_grpc()
         test.watchdog_sleeps_when_idle()
         test.holds_a_lease()
         test.forwarder_is_apart()
