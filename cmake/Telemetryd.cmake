@@ -90,3 +90,21 @@ function(telemetryd_check_layers)
     endforeach()
   endforeach()
 endfunction()
+
+# telemetryd_install_config(FILE SUBFOLDER): below the configuration folder of the prefix, which for
+# /usr is /etc. It is found while installing, because --prefix comes only then.
+function(telemetryd_install_config file subfolder)
+  get_filename_component(file ${file} ABSOLUTE)
+  install(
+    CODE "
+    if(CMAKE_INSTALL_PREFIX STREQUAL [[${CMAKE_INSTALL_PREFIX}]])
+      set(folder [[${CMAKE_INSTALL_FULL_SYSCONFDIR}]])
+    elseif(IS_ABSOLUTE [[${CMAKE_INSTALL_SYSCONFDIR}]])
+      set(folder [[${CMAKE_INSTALL_SYSCONFDIR}]])
+    elseif(CMAKE_INSTALL_PREFIX MATCHES [[^/usr/?$]])
+      set(folder [[/${CMAKE_INSTALL_SYSCONFDIR}]])
+    else()
+      set(folder \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SYSCONFDIR}\")
+    endif()
+    file(INSTALL [[${file}]] DESTINATION \"\${folder}/${subfolder}\")")
+endfunction()
