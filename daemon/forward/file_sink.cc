@@ -112,18 +112,6 @@ v1::Outcome outcome_of(const Error& error) {
   }
 }
 
-void reject(v1::Outcome& outcome,
-            const v1::LeasedRow& row,
-            std::uint32_t index,
-            std::uint32_t count,
-            const std::string& reason) {
-  v1::RejectedEvents* rejected = outcome.add_rejected();
-  rejected->set_seq(row.seq());
-  rejected->set_first_index(row.first_index() + index);
-  rejected->set_count(count);
-  rejected->set_reason(printable(reason));
-}
-
 }  // namespace
 
 std::string lines_of(const v1::Lease& lease, v1::Outcome& outcome) {

@@ -5,7 +5,7 @@
 #include "forward/grpc_delivery.h"
 #include "forward/grpc_verdict.h"
 #include "forward/grpc_wire.h"
-#include "forward/native_request.h"
+#include "forward/upstream.h"
 #include "forward/version.h"
 
 namespace telemetryd::forward {

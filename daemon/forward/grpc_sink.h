@@ -19,9 +19,9 @@
 #include <string>
 
 #include "base/result.h"
+#include "base/secret.h"
 #include "config/config.h"
 #include "forward/http.h"
-#include "forward/secret.h"
 #include "forward/sink.h"
 
 namespace telemetryd::forward {

@@ -12,7 +12,7 @@
 #include <curl/curl.h>
 
 #include "base/check.h"
-#include "forward/secret.h"
+#include "base/secret.h"
 
 namespace telemetryd::forward {
 namespace {

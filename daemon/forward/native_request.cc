@@ -2,15 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 #include <google/protobuf/io/coded_stream.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/sha.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/digest.h"
 #include "telemetry/v1/native.pb.h"
 
 namespace telemetryd::forward {
@@ -51,12 +48,6 @@ void append_group(std::string& body, const v1::LeasedRow& row) {
   body.append(row.events());
   append_field(body, kContext, row.context());
   if (!row.machine_id().empty()) append_field(body, kMachineId, row.machine_id());
-}
-
-std::string sha256_hex(std::string_view bytes) {
-  std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
-  SHA256(as_bytes(bytes).data(), bytes.size(), digest.data());
-  return to_hex(digest);
 }
 
 }  // namespace
@@ -102,55 +93,11 @@ std::string string_to_sign(const SignedParts& parts) {
   for (const std::string_view line : {parts.method, parts.path, parts.timestamp, parts.nonce}) {
     text.append(line).push_back('\n');
   }
-  return text + sha256_hex(parts.body);
+  return text + to_hex(sha256(parts.body));
 }
 
 std::string sign(std::string_view secret, const SignedParts& parts) {
-  const std::string text = string_to_sign(parts);
-  std::array<std::uint8_t, SHA256_DIGEST_LENGTH> mac{};
-  unsigned size = 0;
-  const auto* made = HMAC(EVP_sha256(),
-                          secret.data(),
-                          static_cast<int>(secret.size()),
-                          as_bytes(text).data(),
-                          text.size(),
-                          mac.data(),
-                          &size);
-  TELEMETRYD_CHECK(made != nullptr && size == mac.size());
-  return to_hex(mac);
-}
-
-Result<UrlParts> split_url(std::string_view url) {
-  UrlParts parts;
-  parts.tls = url.starts_with("https://");
-  if (!parts.tls && !url.starts_with("http://")) {
-    return fail(ErrorCode::kInvalidArgument, "url must begin with https:// or http://");
-  }
-  std::string_view rest = url.substr(parts.tls ? 8 : 7);
-  const std::size_t slash = std::min(rest.find('/'), rest.size());
-  std::string_view authority = rest.substr(0, slash);
-  std::string_view path = rest.substr(slash);
-  if (url.find_first_of("?#@ ") != std::string_view::npos || authority.empty()) {
-    return fail(ErrorCode::kInvalidArgument, "url must be scheme, host, port and path, no more");
-  }
-  while (path.ends_with('/')) path.remove_suffix(1);
-  parts.path = path;
-  const bool bracketed = authority.starts_with('[');
-  const std::size_t end = bracketed ? authority.find(']') : authority.find(':');
-  parts.host = authority.substr(bracketed ? 1 : 0,
-                                end == std::string_view::npos ? end : end - (bracketed ? 1 : 0));
-  std::ranges::transform(parts.host, parts.host.begin(), [](unsigned char c) {
-    return static_cast<char>(std::tolower(c));
-  });
-  return parts;
-}
-
-bool is_loopback(std::string_view host) {
-  if (host == "localhost" || host == "::1") return true;
-  // Only a dotted quad: "127.example.org" is somebody else.
-  return host.starts_with("127.") &&
-         host.find_first_not_of("0123456789.") == std::string_view::npos &&
-         std::ranges::count(host, '.') == 3;
+  return to_hex(hmac_sha256(secret, string_to_sign(parts)));
 }
 
 }  // namespace telemetryd::forward

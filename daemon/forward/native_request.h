@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/result.h"
 #include "telemetry/v1/lease.pb.h"
 
 namespace telemetryd::forward {
@@ -59,16 +58,5 @@ struct SignedParts {
 std::string string_to_sign(const SignedParts& parts);
 // 64 lower-case hex digits.
 std::string sign(std::string_view secret, const SignedParts& parts);
-
-// Scheme, host and path of a configured url.
-struct UrlParts {
-  bool tls = false;
-  std::string host;  // without port, brackets and case
-  std::string path;  // without a final slash; may be empty
-};
-
-[[nodiscard]] Result<UrlParts> split_url(std::string_view url);
-// localhost, 127.0.0.0/8, ::1.
-bool is_loopback(std::string_view host);
 
 }  // namespace telemetryd::forward

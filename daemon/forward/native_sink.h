@@ -5,7 +5,6 @@
 //
 // Owns:    nothing between leases; connections are Http's.
 // Thread:  the forwarder's.
-// Limits:  kUploadBytesPerSecondMin gives slow links time beyond request_timeout.
 // Fails:   see forward/native_verdict.h; credentials that cannot be read are HOLD.
 
 #pragma once
@@ -23,8 +22,6 @@ namespace telemetryd::forward {
 
 class NativeSink final : public Sink, public std::enable_shared_from_this<NativeSink> {
  public:
-  static constexpr std::size_t kUploadBytesPerSecondMin = 16u << 10;
-
   NativeSink(config::Destination destination, const SinkContext& context)
       : destination_(std::move(destination)), context_(context) {}
 
@@ -34,7 +31,6 @@ class NativeSink final : public Sink, public std::enable_shared_from_this<Native
 
  private:
   struct Upload;
-  [[nodiscard]] Result<HttpRequest> base_request() const;
   [[nodiscard]] Result<std::shared_ptr<Upload>> make_upload(const v1::Lease& lease) const;
   void probe_upload(std::function<void(ProbeOutcome)> done);
 

@@ -1,41 +1,16 @@
 #include "forward/native_verdict.h"
 
-#include <algorithm>
-#include <cmath>
 #include <optional>
 #include <set>
 
 #include <nlohmann/json.hpp>
 
+#include "forward/answer.h"
+
 namespace telemetryd::forward {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::chrono::seconds kRetryAfterMax{3600};
-
-// Deeply nested answers are not ours, and must not cost a stack.
-json parse(const std::string& body) {
-  constexpr int kDepthMax = 8;
-  bool deep = false;
-  const auto watch = [&](int depth, json::parse_event_t, json&) {
-    deep = deep || depth > kDepthMax;
-    return !deep;
-  };
-  json parsed = json::parse(body, watch, false);
-  return deep ? json(json::value_t::discarded) : parsed;
-}
-
-std::optional<std::uint64_t> count_of(const json& answer, const char* member) {
-  const auto found = answer.find(member);
-  if (found == answer.end() || !found->is_number_unsigned()) return std::nullopt;
-  return found->get<std::uint64_t>();
-}
-
-std::string text_of(const json& object, const char* member) {
-  const auto found = object.find(member);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 bool add_rejected(const json& errors, const BatchLayout& layout, v1::Outcome& outcome) {
   std::set<std::uint64_t> seen;
@@ -55,7 +30,7 @@ bool add_rejected(const json& errors, const BatchLayout& layout, v1::Outcome& ou
 
 // The outcome of a success in the shape of docs/formats/native.md; nothing for any other text.
 std::optional<v1::Outcome> read_success(const std::string& body, const BatchLayout& layout) {
-  const json answer = parse(body);
+  const json answer = parse_answer(body);
   if (!answer.is_object() || text_of(answer, "status") != "success") return std::nullopt;
   const auto accepted = count_of(answer, "accepted");
   const auto duplicates = count_of(answer, "duplicates");
@@ -76,42 +51,16 @@ std::optional<v1::Outcome> read_success(const std::string& body, const BatchLayo
   return outcome;
 }
 
-std::chrono::milliseconds retry_after(const HttpResponse& response) {
-  std::chrono::milliseconds wait = response.retry_after;
-  const json answer = parse(response.body);
-  if (answer.is_object()) {
-    const auto named = answer.find("retry_after");
-    if (named != answer.end() && named->is_number()) {
-      const double seconds = named->get<double>();
-      const auto bound = static_cast<double>(kRetryAfterMax.count());
-      if (std::isfinite(seconds) && seconds > 0) {
-        const double bounded = std::min(seconds, bound);
-        wait = std::max(wait, std::chrono::milliseconds(static_cast<std::int64_t>(bounded * 1000)));
-      }
-    }
-  }
-  return std::min<std::chrono::milliseconds>(wait, kRetryAfterMax);
-}
-
-std::string advice(const HttpResponse& response) {
-  const long status = response.status;
-  if (status >= 300 && status < 400) {
-    return "redirects are not followed; set url to the server's final address";
-  }
+std::string_view advice(long status) {
   switch (status) {
     case 401: return "check token_file and secret_file";
     case 403: return "check the token's rights for org and app, and this machine's clock";
     case 404:
     case 405: return "is url a telemetry-server, and do org and app exist?";
-    case 407: return "the proxy wants credentials";
     case 411:
     case 413: return "lower [forward] batch_bytes_max or batch_events_max";
     default: return "";
   }
-}
-
-bool heals_with_time(long status) {
-  return status == 408 || status == 409 || status == 425 || status == 429 || status >= 500;
 }
 
 v1::Outcome judge_answer(const HttpResponse& response, const BatchLayout& layout) {
@@ -133,23 +82,7 @@ v1::Outcome judge_answer(const HttpResponse& response, const BatchLayout& layout
 }  // namespace
 
 std::string describe(const HttpResponse& response) {
-  if (response.kind == HttpResponse::Kind::kTls) return printable("TLS: " + response.problem);
-  if (response.kind == HttpResponse::Kind::kTooLarge) {
-    return "answer larger than " + std::to_string(Http::kBodyBytesMax) + " bytes";
-  }
-  if (response.kind != HttpResponse::Kind::kAnswer) return printable(response.problem);
-  std::string text = "status " + std::to_string(response.status);
-  const json answer = parse(response.body);
-  if (answer.is_object() && answer.contains("error") && answer["error"].is_object()) {
-    text += " " + text_of(answer["error"], "code") + ": " + text_of(answer["error"], "message");
-  }
-  if (!response.location.empty()) {
-    // What stands behind the question mark of a foreign address may be somebody's session.
-    text += " to " + response.location.substr(
-                         0, std::min<std::size_t>(200, response.location.find_first_of("?#")));
-  }
-  if (const std::string next = advice(response); !next.empty()) text += "; " + next;
-  return printable(text);
+  return describe(response, advice);
 }
 
 v1::Outcome judge(const HttpResponse& response, const BatchLayout& layout) {

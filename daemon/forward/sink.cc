@@ -53,6 +53,18 @@ v1::Outcome hold(std::string_view error) {
   return outcome_of(v1::VERDICT_HOLD, error);
 }
 
+void reject(v1::Outcome& outcome,
+            const v1::LeasedRow& row,
+            std::uint32_t index,
+            std::uint32_t count,
+            const std::string& reason) {
+  v1::RejectedEvents* rejected = outcome.add_rejected();
+  rejected->set_seq(row.seq());
+  rejected->set_first_index(row.first_index() + index);
+  rejected->set_count(count);
+  rejected->set_reason(printable(reason));
+}
+
 std::string printable(std::string_view text) {
   std::string clean(text.substr(0, kTextBytesMax));
   for (char& c : clean) {

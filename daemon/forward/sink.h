@@ -1,6 +1,6 @@
 // forward/sink.h: one kind of upstream; takes a lease, says later what became of it.
 //
-// Every destination of the configuration gets one Sink by kind. A sink keeps nothing between
+// Every destination of the configuration gets one Sink by kind. A sink keeps no event between
 // leases: what it did not report as delivered comes again, with the same event IDs.
 //
 // Thread:  the forwarder's only thread.
@@ -55,6 +55,14 @@ std::shared_ptr<Sink> make_sink(const config::Destination& destination, const Si
 v1::Outcome delivered();
 v1::Outcome retry(std::string_view error);
 v1::Outcome hold(std::string_view error);
+
+// Adds `count` events of `row`, from the one that is `index` among those in the lease, to those
+// that are parked.
+void reject(v1::Outcome& outcome,
+            const v1::LeasedRow& row,
+            std::uint32_t index,
+            std::uint32_t count,
+            const std::string& reason);
 
 // Text from elsewhere, fit for a log and a terminal: valid UTF-8, no control characters, cut at
 // kTextBytesMax.

@@ -82,27 +82,5 @@ TEST(BatchLayout, FindsTheRowOfAnEventOfTheBatch) {
   EXPECT_EQ(layout.place(4).index, 7u);
 }
 
-TEST(Url, IsTakenApart) {
-  const auto parts = split_url("https://Example.ORG:8443/base/");
-  ASSERT_TRUE(parts);
-  EXPECT_TRUE(parts->tls);
-  EXPECT_EQ(parts->host, "example.org");
-  EXPECT_EQ(parts->path, "/base");
-  EXPECT_EQ(split_url("http://[::1]:80")->host, "::1");
-  for (const char* url : {"ftp://x", "https://", "https://a@b", "https://a/?q", "https://a/#f"}) {
-    EXPECT_FALSE(split_url(url)) << url;
-  }
-}
-
-TEST(Url, OnlyThisMachineIsLoopback) {
-  for (const char* host : {"localhost", "127.0.0.1", "127.9.9.9", "::1"}) {
-    EXPECT_TRUE(is_loopback(host)) << host;
-  }
-  for (const char* host :
-       {"127.example.org", "localhost.example.org", "10.0.0.1", "128.0.0.1", "127.1"}) {
-    EXPECT_FALSE(is_loopback(host)) << host;
-  }
-}
-
 }  // namespace
 }  // namespace telemetryd::forward

@@ -1,7 +1,7 @@
-// forward/secret.h: tokens and keys: read from files when used, wiped afterwards.
+// base/secret.h: text that leaves no copy of itself behind in freed memory.
 //
-// Nothing is cached: a rotated file counts from the next request on, and a core of an idle
-// forwarder holds no secret.
+// Nothing is cached by whoever reads one from a file: a rotated file counts from the next use on,
+// and a core of an idle process holds no secret.
 //
 // Thread:  any.
 // Limits:  Secret::kBytesMax.
@@ -16,7 +16,7 @@
 
 #include "base/result.h"
 
-namespace telemetryd::forward {
+namespace telemetryd {
 
 class Secret {
  public:
@@ -25,9 +25,12 @@ class Secret {
   // The file's one line, without its end.
   [[nodiscard]] static Result<Secret> read(const std::filesystem::path& path);
 
+  Secret() = default;
+
   // Takes the text over and wipes it with everything else.
   explicit Secret(std::string text) : text_(std::move(text)) {}
 
+  // A moved-from secret is empty.
   Secret(Secret&& other) noexcept;
   Secret& operator=(Secret&& other) noexcept;
   Secret(const Secret&) = delete;
@@ -43,4 +46,4 @@ class Secret {
 // Overwrites the bytes in a way that the compiler keeps, then empties the string.
 void wipe(std::string& text);
 
-}  // namespace telemetryd::forward
+}  // namespace telemetryd

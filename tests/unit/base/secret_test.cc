@@ -1,4 +1,4 @@
-#include "forward/secret.h"
+#include "base/secret.h"
 
 #include <filesystem>
 
@@ -7,7 +7,7 @@
 #include "base/io.h"
 #include "support/temp_dir.h"
 
-namespace telemetryd::forward {
+namespace telemetryd {
 namespace {
 
 class SecretTest : public ::testing::Test {
@@ -59,4 +59,4 @@ TEST(Wipe, OverwritesTheBytes) {
 }
 
 }  // namespace
-}  // namespace telemetryd::forward
+}  // namespace telemetryd

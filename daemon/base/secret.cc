@@ -1,4 +1,4 @@
-#include "forward/secret.h"
+#include "base/secret.h"
 
 #include <cerrno>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include "base/io.h"
 #include "base/unique_fd.h"
 
-namespace telemetryd::forward {
+namespace telemetryd {
 namespace {
 
 Result<void> check_file(const std::filesystem::path& path, int fd) {
@@ -35,6 +35,7 @@ void wipe(std::string& text) {
 }
 
 Secret::Secret(Secret&& other) noexcept : text_(other.text_) {
+  // A move of a short string copies it and leaves the original in place, so both paths wipe.
   wipe(other.text_);
 }
 
@@ -81,4 +82,4 @@ Result<Secret> Secret::read(const std::filesystem::path& path) {
   return secret;
 }
 
-}  // namespace telemetryd::forward
+}  // namespace telemetryd

@@ -1,0 +1,56 @@
+#include "forward/upstream.h"
+
+#include <gtest/gtest.h>
+
+#include "base/io.h"
+#include "support/fake_clock.h"
+#include "support/temp_dir.h"
+
+namespace telemetryd::forward {
+namespace {
+
+TEST(Url, IsTakenApart) {
+  const auto parts = split_url("https://Example.ORG:8443/base/");
+  ASSERT_TRUE(parts);
+  EXPECT_TRUE(parts->tls);
+  EXPECT_EQ(parts->host, "example.org");
+  EXPECT_EQ(parts->path, "/base");
+  EXPECT_EQ(split_url("http://[::1]:80")->host, "::1");
+  for (const char* url : {"ftp://x", "https://", "https://a@b", "https://a/?q", "https://a/#f"}) {
+    EXPECT_FALSE(split_url(url)) << url;
+  }
+}
+
+TEST(Url, OnlyThisMachineIsLoopback) {
+  for (const char* host : {"localhost", "127.0.0.1", "127.9.9.9", "::1"}) {
+    EXPECT_TRUE(is_loopback(host)) << host;
+  }
+  for (const char* host :
+       {"127.example.org", "localhost.example.org", "10.0.0.1", "128.0.0.1", "127.1"}) {
+    EXPECT_FALSE(is_loopback(host)) << host;
+  }
+}
+
+TEST(Credentials, ATokenIsSentWhenThereIsOneAndNeitherIsEverQuoted) {
+  test::TempDir dir;
+  config::Destination destination;
+  destination.secret_file = dir / "secret";
+  ASSERT_TRUE(replace_file(destination.secret_file, "s3cret\n", 0600));
+  HttpRequest request;
+  auto credentials = Credentials::read(destination);
+  ASSERT_TRUE(credentials);
+  credentials->authorize(request);
+  EXPECT_TRUE(request.headers.empty());
+
+  destination.token_file = dir / "token";
+  EXPECT_FALSE(Credentials::read(destination));
+  ASSERT_TRUE(replace_file(destination.token_file, "tk_1\n", 0600));
+  credentials = Credentials::read(destination);
+  ASSERT_TRUE(credentials);
+  credentials->authorize(request);
+  EXPECT_EQ(request.headers, std::vector<std::string>{"Authorization: Bearer tk_1"});
+  EXPECT_EQ(credentials->hide("tk_1 with s3cret and tk_1"), "[hidden] with [hidden] and [hidden]");
+}
+
+}  // namespace
+}  // namespace telemetryd::forward
