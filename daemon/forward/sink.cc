@@ -3,6 +3,7 @@
 #include "event/event.h"
 #include "forward/file_sink.h"
 #include "forward/grpc_sink.h"
+#include "forward/ingest_sink.h"
 #include "forward/native_sink.h"
 
 namespace telemetryd::forward {
@@ -36,6 +37,7 @@ std::shared_ptr<Sink> make_sink(const config::Destination& destination,
   if (destination.kind == "file") return std::make_shared<FileSink>(destination.url);
   if (destination.kind == "grpc") return std::make_shared<GrpcSink>(destination, context);
   if (destination.kind == "native") return std::make_shared<NativeSink>(destination, context);
+  if (destination.kind == "ingest") return std::make_shared<IngestSink>(destination, context);
   return nullptr;
 }
 

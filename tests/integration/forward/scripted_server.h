@@ -13,6 +13,7 @@
 #include <mutex>
 #include <netinet/in.h>
 #include <string>
+#include <string_view>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -95,10 +96,13 @@ struct SeenRequest {
 };
 
 // One connection after the other, requests in turn. The answer is the raw bytes of a response; an
-// empty one closes the connection, "hang" leaves it silent until the client goes.
+// empty one closes the connection, "hang" leaves it silent until the client goes, and what follows
+// "cut " is sent before the connection is closed.
 class ScriptedServer {
  public:
   using Answer = std::function<std::string(const SeenRequest&)>;
+
+  static constexpr std::string_view kCut = "cut ";
 
   struct Tls {
     Identity identity;
@@ -196,7 +200,9 @@ class ScriptedServer {
         const std::lock_guard lock(mutex_);
         seen_.push_back(request);
       }
-      const std::string reply = answer_(request);
+      std::string reply = answer_(request);
+      const bool cut = reply.starts_with(kCut);
+      if (cut) reply.erase(0, kCut.size());
       if (reply.empty()) return;
       if (reply == "hang") {
         char byte = 0;
@@ -207,7 +213,7 @@ class ScriptedServer {
       const auto size = static_cast<int>(reply.size());
       const int sent = ssl ? SSL_write(ssl.get(), reply.data(), size)
                            : static_cast<int>(::send(fd, reply.data(), reply.size(), MSG_NOSIGNAL));
-      if (sent != size) return;
+      if (sent != size || cut) return;
     }
   }
 

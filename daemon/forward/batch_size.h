@@ -1,0 +1,48 @@
+// forward/batch_size.h: how much an upstream takes at once, as far as it has let us know.
+//
+// Starts at the format's own limits. What was refused for its size is halved until it passes, and
+// the size that passed is kept. Many full requests later a little more is tried, so that a proxy
+// that was mended or a burst of large events does not make uploads small for ever; each such try
+// that fails doubles the patience.
+//
+// Thread:  one; a value.
+// Limits:  kEventsMax and kBytesMax above, one event below.
+
+#pragma once
+
+#include <cstddef>
+
+namespace telemetryd::forward {
+
+class BatchSize {
+ public:
+  static constexpr std::size_t kEventsMax = 1000;
+  static constexpr std::size_t kBytesMax = 5u << 20;
+  static constexpr std::size_t kPassesToGrow = 32;
+  static constexpr std::size_t kPatienceMax = 4096;
+
+  // What to send at most; an event that is larger alone goes alone.
+  std::size_t events() const { return (trying_ ? trial_ : known_).events; }
+
+  std::size_t bytes() const { return (trying_ ? trial_ : known_).bytes; }
+
+  // A request of this size was not too large; `full` when more would have been sent if allowed.
+  void passed(bool full);
+  void too_large(std::size_t events, std::size_t bytes);
+
+ private:
+  struct Limits {
+    std::size_t events = kEventsMax;
+    std::size_t bytes = kBytesMax;
+  };
+
+  void grow();
+
+  Limits known_;
+  Limits trial_;
+  bool trying_ = false;
+  std::size_t passes_ = 0;
+  std::size_t patience_ = kPassesToGrow;
+};
+
+}  // namespace telemetryd::forward

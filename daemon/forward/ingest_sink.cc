@@ -1,0 +1,247 @@
+#include "forward/ingest_sink.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "event/event.h"
+#include "forward/answer.h"
+#include "forward/ingest_request.h"
+#include "forward/upstream.h"
+
+namespace telemetryd::forward {
+namespace {
+
+// More than write_batch() adds to an event.
+constexpr std::size_t kMetadataBytesMax = 256;
+
+struct Range {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+
+  std::size_t size() const { return end - begin; }
+};
+
+bool upload_was_empty(const HttpResponse& response) {
+  if (response.kind != HttpResponse::Kind::kAnswer) return false;
+  const nlohmann::json answer = parse_answer(response.body);
+  if (response.status == 400) return answer.is_object() && answer.contains("error");
+  if (response.status != 200) return response.status == 204;
+  return answer.is_object() && count_of(answer, "accepted") == std::uint64_t{0};
+}
+
+}  // namespace
+
+// One lease on its way.
+struct IngestSink::Delivery {
+  struct Item {
+    std::string_view event;  // points into `lease`
+    int row = 0;
+    std::uint32_t index = 0;  // within the row's events
+  };
+
+  Delivery(const v1::Lease& lease_arg, std::function<void(v1::Outcome)> done_arg)
+      : lease(lease_arg), done(std::move(done_arg)) {
+    for (int i = 0; i < lease.rows_size(); ++i) add_row(i);
+    if (!items.empty()) waiting.push_back({0, items.size()});
+  }
+
+  void add_row(int i) {
+    const v1::LeasedRow& row = lease.rows(i);
+    std::uint32_t seen = 0;
+    const auto visited =
+        event::for_each(row.events(), [&](std::uint32_t index, std::string_view bytes) {
+          items.push_back({bytes, i, index});
+          seen = index + 1;
+          return true;
+        });
+    if (!visited && seen < row.count()) {
+      reject(outcome, row, seen, row.count() - seen, "invalid_event: " + visited.error().message());
+    }
+  }
+
+  const v1::LeasedRow& row_of(std::size_t item) const { return lease.rows(items[item].row); }
+
+  std::uint32_t attempt() const { return std::max(1u, lease.attempt()); }
+
+  void end(v1::Outcome given) {
+    given.set_status(static_cast<std::uint32_t>(status));
+    given.set_body_bytes(outcome.body_bytes());
+    // Of several bodies there is no one hash.
+    given.set_body_sha256(requests == 1 ? outcome.body_sha256() : "");
+    done(std::move(given));
+  }
+
+  // Everything was sent: what the upstream refused is the events' fault if it took others.
+  void finish() {
+    if (!refused.empty() && taken == 0) {
+      return end(hold("none of " + std::to_string(items.size()) +
+                      " events was accepted: " + refused.begin()->second));
+    }
+    refused.merge(unwritable);
+    for (const auto& [item, reason] : refused) {
+      reject(outcome, row_of(item), items[item].index, 1, reason);
+    }
+    outcome.set_verdict(v1::VERDICT_DELIVERED);
+    end(outcome);
+  }
+
+  const v1::Lease lease;
+  std::function<void(v1::Outcome)> done;
+  std::vector<Item> items;
+  std::vector<Range> waiting;  // the next one is the last
+  // By item, why: halves are taken up again, and nothing may be parked twice.
+  std::map<std::size_t, std::string> refused;
+  std::map<std::size_t, std::string> unwritable;
+  std::size_t taken = 0;  // accepted, or there before
+  int refusals = 0;       // of requests as a whole, since the lease began
+  int requests = 0;
+  long status = 0;
+  v1::Outcome outcome;  // grows with the requests
+};
+
+// What one request holds.
+struct IngestSink::Batch {
+  Range range;
+  std::vector<std::size_t> items;  // not all of the range when some are no events
+  std::vector<kit::WrittenEvent> events;
+  bool full = false;      // more would have been sent if the upstream took it
+  std::size_t bytes = 0;  // what it takes, rather too much than too little
+  Credentials credentials;
+};
+
+IngestSink::IngestSink(config::Destination destination, const SinkContext& context)
+    : destination_(std::move(destination)), context_(context), sender_(this_sender()) {}
+
+void IngestSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> done) {
+  send_next(std::make_shared<Delivery>(lease, std::move(done)));
+}
+
+IngestSink::Batch IngestSink::take_batch(Delivery& delivery) const {
+  Batch batch;
+  const Range range = delivery.waiting.back();
+  delivery.waiting.pop_back();
+  std::size_t next = range.begin;
+  for (; next < range.end; ++next) {
+    const Delivery::Item& item = delivery.items[next];
+    const v1::LeasedRow& row = delivery.row_of(next);
+    auto written = kit::write_event(item.event, row.context(), row.machine_id(), sender_);
+    if (!written) {
+      delivery.unwritable[next] = "invalid_event: " + written.error().message();
+      continue;
+    }
+    const std::size_t bytes = batch.bytes + written->json.size() + kMetadataBytesMax;
+    batch.full =
+        !batch.events.empty() && (batch.events.size() == size_.events() || bytes > size_.bytes());
+    if (batch.full) break;
+    batch.bytes = bytes;
+    batch.items.push_back(next);
+    batch.events.push_back(std::move(*written));
+  }
+  batch.range = {range.begin, next};
+  if (next < range.end) delivery.waiting.push_back({next, range.end});
+  return batch;
+}
+
+void IngestSink::send_next(const DeliveryPtr& delivery) {
+  auto batch = std::make_shared<Batch>();
+  while (batch->events.empty()) {
+    if (delivery->waiting.empty()) return delivery->finish();
+    *batch = take_batch(*delivery);
+  }
+  auto credentials = Credentials::read(destination_);
+  // Whatever is wrong before the first byte is wrong with files or settings.
+  if (!credentials) return delivery->end(hold(credentials.error().message()));
+  std::string body = kit::write_batch(
+      batch->events, {context_.clock.unix_ms(), delivery->attempt() - 1, sender_.program});
+  auto request =
+      ingest_request(destination_, context_, *credentials, std::move(body), batch->events.size());
+  if (!request) return delivery->end(hold(request.error().message()));
+  ++delivery->requests;
+  delivery->outcome.set_body_bytes(delivery->outcome.body_bytes() + request->body.size());
+  delivery->outcome.set_body_sha256(std::string(as_text(sha256(request->body))));
+  batch->credentials = std::move(*credentials);
+  context_.http.start(std::move(*request),
+                      [self = shared_from_this(), delivery, batch](const HttpResponse& response) {
+                        self->answered(delivery, *batch, response);
+                      });
+}
+
+void IngestSink::answered(const DeliveryPtr& delivery,
+                          const Batch& batch,
+                          const HttpResponse& response) {
+  delivery->status = response.status;
+  IngestVerdict verdict = judge_ingest(response, batch.events, delivery->attempt());
+  verdict.words = batch.credentials.hide(std::move(verdict.words));
+  switch (verdict.kind) {
+    case IngestVerdict::Kind::kHold: return delivery->end(hold(verdict.words));
+    case IngestVerdict::Kind::kRetry: {
+      v1::Outcome outcome = retry(verdict.words);
+      outcome.set_retry_after_ms(static_cast<std::uint64_t>(verdict.retry_after.count()));
+      return delivery->end(std::move(outcome));
+    }
+    case IngestVerdict::Kind::kDivide: return divide(delivery, batch, verdict);
+    case IngestVerdict::Kind::kTaken: break;
+  }
+  for (const IngestVerdict::Refused& refused : verdict.refused) {
+    delivery->refused.emplace(batch.items[refused.event], batch.credentials.hide(refused.reason));
+  }
+  delivery->taken += batch.events.size() - verdict.refused.size();
+  delivery->outcome.set_duplicates(delivery->outcome.duplicates() +
+                                   static_cast<std::uint32_t>(verdict.duplicates));
+  size_.passed(batch.full);
+  send_next(delivery);
+}
+
+void IngestSink::divide(const DeliveryPtr& delivery,
+                        const Batch& batch,
+                        const IngestVerdict& verdict) {
+  if (verdict.too_large) size_.too_large(batch.events.size(), batch.bytes);
+  if (delivery->taken == 0 && ++delivery->refusals > kRefusalsMax) {
+    return delivery->end(hold(verdict.words));
+  }
+  const auto [begin, end] = batch.range;
+  if (batch.events.size() == 1) {
+    delivery->refused.emplace(batch.items.front(), verdict.words);
+  } else {
+    // Between two events that were sent, so that neither half is empty.
+    const std::size_t middle = batch.items[batch.items.size() / 2];
+    delivery->waiting.push_back({middle, end});
+    delivery->waiting.push_back({begin, middle});
+  }
+  send_next(delivery);
+}
+
+void IngestSink::probe(std::function<void(ProbeOutcome)> done) {
+  const auto url = ingest_url(destination_);
+  if (!url) return done({false, printable(url.error().message())});
+  probe_health(
+      destination_, *url, context_, describe_ingest, done, [self = shared_from_this(), done] {
+        self->probe_upload(done);
+      });
+}
+
+void IngestSink::probe_upload(std::function<void(ProbeOutcome)> done) {
+  auto credentials = Credentials::read(destination_);
+  if (!credentials) return done({false, printable(credentials.error().message())});
+  const kit::Transmission now{context_.clock.unix_ms(), 0, sender_.program};
+  auto request = ingest_request(destination_, context_, *credentials, kit::write_batch({}, now), 0);
+  if (!request) return done({false, printable(request.error().message())});
+  const auto hidden = std::make_shared<Credentials>(std::move(*credentials));
+  context_.http.start(
+      std::move(*request), [self = shared_from_this(), hidden, done](const HttpResponse& response) {
+        if (upload_was_empty(response)) {
+          return done({true,
+                       "connected and authenticated; an upload without events was refused for "
+                       "being empty, as it should be"});
+        }
+        done({false, hidden->hide("upload without events: " + describe_ingest(response))});
+      });
+}
+
+}  // namespace telemetryd::forward

@@ -1,0 +1,317 @@
+#include "forward/ingest_sink.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+#include "base/io.h"
+#include "forward/upstream.h"
+#include "integration/forward/scripted_server.h"
+#include "kit/signature.h"
+#include "support/fake_clock.h"
+#include "support/temp_dir.h"
+#include "telemetry/v1/event.pb.h"
+
+namespace telemetryd::test {
+namespace {
+
+using nlohmann::json;
+namespace v1 = ::telemetry::v1;
+
+constexpr char kToken[] = "tk_0123456789";
+constexpr char kSecret[] = "secret-secret-secret";
+
+class IngestSink : public ::testing::Test {
+ protected:
+  IngestSink() {
+    destination_.name = "main";
+    destination_.kind = "ingest";
+    destination_.org = "acme";
+    destination_.app = "tools";
+    destination_.token_file = dir_ / "token";
+    destination_.secret_file = dir_ / "secret";
+    EXPECT_TRUE(replace_file(destination_.token_file, std::string(kToken) + "\n", 0600));
+    EXPECT_TRUE(replace_file(destination_.secret_file, std::string(kSecret) + "\n", 0600));
+  }
+
+  // Rows of ten events; the row's seq counts from 1.
+  static v1::Lease lease(std::uint32_t events, std::uint32_t attempt = 1) {
+    v1::Lease lease;
+    lease.set_attempt(attempt);
+    for (std::uint32_t first = 0; first < events; first += 10) {
+      v1::EventBatch batch;
+      for (std::uint32_t i = first; i < std::min(events, first + 10); ++i) {
+        v1::Event* event = batch.add_events();
+        Bytes16 id{};
+        id[6] = 0x70;
+        id[8] = 0x80;
+        id[14] = static_cast<std::uint8_t>(i >> 8);
+        id[15] = static_cast<std::uint8_t>(i);
+        event->set_id(id.data(), id.size());
+        event->set_name("e" + std::to_string(i));
+        event->set_time_unix_nano(1'700'000'000'000'000'000);
+      }
+      v1::Context context;
+      context.set_app("tool");
+      v1::LeasedRow* row = lease.add_rows();
+      row->set_seq(first / 10 + 1);
+      row->set_first_index(5);
+      row->set_count(static_cast<std::uint32_t>(batch.events_size()));
+      row->set_machine_id(std::string(64, 'a'));
+      row->set_context(context.SerializeAsString());
+      row->set_events(batch.SerializeAsString());
+    }
+    return lease;
+  }
+
+  void make_sink(const std::string& url) {
+    destination_.url = url;
+    sink_ = std::make_shared<forward::IngestSink>(
+        destination_, forward::SinkContext{http_, clock_, std::chrono::seconds(20)});
+  }
+
+  v1::Outcome send(const v1::Lease& batch) {
+    std::optional<v1::Outcome> outcome;
+    sink_->begin(batch, [&](v1::Outcome given) { outcome = std::move(given); });
+    while (!outcome) http_.wait(-1, false);
+    return *outcome;
+  }
+
+  v1::Outcome send(const ScriptedServer& server, const v1::Lease& batch) {
+    make_sink(server.url());
+    return send(batch);
+  }
+
+  forward::ProbeOutcome probe(const std::string& url) {
+    make_sink(url);
+    std::optional<forward::ProbeOutcome> outcome;
+    sink_->probe([&](forward::ProbeOutcome given) { outcome = std::move(given); });
+    while (!outcome) http_.wait(-1, false);
+    return *outcome;
+  }
+
+  static std::size_t size_of(const SeenRequest& request) {
+    return json::parse(request.body)["events"].size();
+  }
+
+  static std::vector<std::size_t> sizes(const ScriptedServer& server) {
+    std::vector<std::size_t> all;
+    for (const SeenRequest& request : server.seen()) all.push_back(size_of(request));
+    return all;
+  }
+
+  static std::string accept(const SeenRequest& request) {
+    return http_answer("200 OK",
+                       R"({"status":"success","accepted":)" + std::to_string(size_of(request)) +
+                           R"(,"rejected":0,"message":"ok"})");
+  }
+
+  TempDir dir_;
+  FakeClock clock_;
+  forward::Http http_;
+  config::Destination destination_;
+  std::shared_ptr<forward::IngestSink> sink_;
+};
+
+TEST_F(IngestSink, SendsEveryHeaderOfTheFormat) {
+  ScriptedServer server(accept);
+  make_sink(server.url() + "/base/");
+  const v1::Outcome outcome = send(lease(2, 3));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  EXPECT_EQ(outcome.status(), 200u);
+
+  const SeenRequest request = server.seen().at(0);
+  EXPECT_TRUE(request.head.starts_with("POST /base/v1/ingest/acme/tools HTTP/1.1\r\n"));
+  EXPECT_EQ(request.header("Authorization"), std::string("Bearer ") + kToken);
+  EXPECT_EQ(request.header("Content-Type"), "application/json");
+  EXPECT_EQ(request.header("X-Timestamp"), std::to_string(clock_.unix_ms() / 1000));
+  EXPECT_TRUE(parse_uuid(request.header("X-Nonce")));
+  EXPECT_EQ(request.header("X-Batch-Size"), "2");
+  EXPECT_TRUE(request.header("X-SDK-Version").starts_with("telemetryd/"));
+  EXPECT_EQ(request.header("X-Schema-Version"), "1.0.0");
+  EXPECT_EQ(request.header("X-Clacks-Overhead"), "GNU Terry Pratchett");
+  EXPECT_EQ(request.header("Expect"), "");
+
+  const json event = json::parse(request.body)["events"][0];
+  EXPECT_EQ(event["metadata"]["batch_size"], 2);
+  EXPECT_EQ(event["metadata"]["retry_count"], 2);
+  EXPECT_EQ(event["environment"]["os"], "linux");
+  EXPECT_EQ(outcome.body_bytes(), request.body.size());
+  EXPECT_EQ(outcome.body_sha256(), as_text(sha256(request.body)));
+}
+
+TEST_F(IngestSink, SignsInTheFormThatTheDestinationWants) {
+  for (const auto form : {kit::SignatureForm::kNonce, kit::SignatureForm::kPlain}) {
+    destination_.plain_signature = form == kit::SignatureForm::kPlain;
+    ScriptedServer server(accept);
+    send(server, lease(1));
+    const SeenRequest request = server.seen().at(0);
+    const std::string text = kit::string_to_sign(
+        form, {request.header("X-Timestamp"), request.header("X-Nonce"), request.body});
+    EXPECT_EQ(request.header("X-Signature"), to_hex(hmac_sha256(kSecret, text)));
+  }
+}
+
+TEST_F(IngestSink, WithoutATokenFileNoTokenIsSent) {
+  destination_.token_file.clear();
+  ScriptedServer server(accept);
+  EXPECT_EQ(send(server, lease(1)).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(server.seen().at(0).header("Authorization"), "");
+}
+
+TEST_F(IngestSink, StagingSendsToTheOtherServerAndNowhereElse) {
+  ScriptedServer production(accept);
+  ScriptedServer staging(accept);
+  destination_.staging = true;
+  EXPECT_EQ(send(production, lease(1)).verdict(), v1::VERDICT_HOLD);
+  destination_.staging_url = staging.url();
+  EXPECT_EQ(send(production, lease(1)).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(staging.connections(), 1);
+  EXPECT_EQ(production.connections(), 0);
+}
+
+TEST_F(IngestSink, ALargeLeaseBecomesRequestsOfAThousandInOrder) {
+  ScriptedServer server(accept);
+  const v1::Outcome outcome = send(server, lease(2500));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  EXPECT_EQ(sizes(server), (std::vector<std::size_t>{1000, 1000, 500}));
+  EXPECT_EQ(json::parse(server.seen()[1].body)["events"][0]["event"]["type"], "e1000");
+  EXPECT_TRUE(outcome.body_sha256().empty());
+  EXPECT_EQ(server.connections(), 1);
+}
+
+TEST_F(IngestSink, ALearnedSizeIsKeptForTheNextLease) {
+  ScriptedServer server([](const SeenRequest& request) {
+    return size_of(request) > 30 ? http_answer("413 Too Large", "") : accept(request);
+  });
+  EXPECT_EQ(send(server, lease(100)).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(sizes(server), (std::vector<std::size_t>{100, 50, 25, 25, 25, 25}));
+  EXPECT_EQ(send(lease(50)).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(server.seen().size(), 8u);
+  EXPECT_EQ(sizes(server).back(), 25u);
+}
+
+TEST_F(IngestSink, EachRejectedEventIsNamedByRowAndIndex) {
+  ScriptedServer server([](const SeenRequest& request) {
+    const json id = json::parse(request.body)["events"][13]["event_id"];
+    return http_answer(
+        "207 Partial",
+        json{{"status", "partial"},
+             {"accepted", size_of(request) - 1},
+             {"rejected", 1},
+             {"message", "m"},
+             {"errors", {{{"event_id", id}, {"error", "invalid_schema"}, {"message", kSecret}}}}}
+            .dump());
+  });
+  const v1::Outcome outcome = send(server, lease(20));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  ASSERT_EQ(outcome.rejected_size(), 1);
+  EXPECT_EQ(outcome.rejected(0).seq(), 2u);
+  EXPECT_EQ(outcome.rejected(0).first_index(), 8u);
+  EXPECT_EQ(outcome.rejected(0).count(), 1u);
+  EXPECT_EQ(outcome.rejected(0).reason(), "invalid_schema: [hidden]");
+}
+
+TEST_F(IngestSink, WhatIsNoEventIsParkedOnceHoweverOftenTheBatchIsDivided) {
+  v1::Lease batch = lease(40);
+  v1::EventBatch row;
+  ASSERT_TRUE(row.ParseFromString(batch.rows(1).events()));
+  row.mutable_events(3)->clear_name();
+  batch.mutable_rows(1)->set_events(row.SerializeAsString());
+  ScriptedServer server([](const SeenRequest& request) {
+    return size_of(request) > 5 ? http_answer("400 No", "") : accept(request);
+  });
+  const v1::Outcome outcome = send(server, batch);
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  ASSERT_EQ(outcome.rejected_size(), 1);
+  EXPECT_EQ(outcome.rejected(0).seq(), 2u);
+  EXPECT_EQ(outcome.rejected(0).first_index(), 8u);
+  EXPECT_TRUE(outcome.rejected(0).reason().starts_with("invalid_event: "));
+}
+
+TEST_F(IngestSink, AServerThatRefusesEverythingIsNotAskedForEver) {
+  for (const char* status : {"400 No", "413 Too Large", "422 No"}) {
+    ScriptedServer server([&](const auto&) { return http_answer(status, ""); });
+    const v1::Outcome outcome = send(server, lease(1000));
+    EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+    EXPECT_EQ(outcome.rejected_size(), 0);
+    EXPECT_EQ(server.seen().size(), std::size_t{forward::IngestSink::kRefusalsMax} + 1);
+  }
+}
+
+TEST_F(IngestSink, AFailureInTheMiddleSettlesNothing) {
+  int asked = 0;
+  ScriptedServer server([&](const SeenRequest& request) {
+    return ++asked == 2 ? http_answer("503 Later", "", "Retry-After: 7\r\n") : accept(request);
+  });
+  const v1::Outcome outcome = send(server, lease(1500));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_RETRY);
+  EXPECT_EQ(outcome.retry_after_ms(), 7000u);
+  EXPECT_EQ(outcome.rejected_size(), 0);
+  EXPECT_EQ(send(lease(1500)).verdict(), v1::VERDICT_DELIVERED);
+}
+
+TEST_F(IngestSink, ACaptivePortalIsHeld) {
+  ScriptedServer server([](const auto&) { return http_answer("200 OK", "<html>Hotel</html>"); });
+  const v1::Outcome outcome = send(server, lease(3));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+  EXPECT_NE(outcome.error().find("captive portal"), std::string::npos);
+}
+
+TEST_F(IngestSink, AnEndlessAnswerIsCutOffAndRetried) {
+  ScriptedServer server(
+      [](const auto&) { return http_answer("200 OK", std::string(2u << 20, ' ')); });
+  EXPECT_EQ(send(server, lease(3)).verdict(), v1::VERDICT_RETRY);
+}
+
+TEST_F(IngestSink, ASecretThatEverybodyMayReadSendsNothing) {
+  ScriptedServer server(accept);
+  std::filesystem::permissions(destination_.secret_file, std::filesystem::perms(0644));
+  const v1::Outcome outcome = send(server, lease(3));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+  EXPECT_NE(outcome.error().find("chmod 0640"), std::string::npos);
+  EXPECT_EQ(server.connections(), 0);
+}
+
+TEST_F(IngestSink, AProbeIsAnUploadWithoutEventsThatIsRefusedForThat) {
+  struct Case {
+    std::string health;
+    std::string upload;
+    bool ok;
+    std::string detail;
+  };
+
+  const std::string healthy = http_answer("200 OK", R"({"status":"healthy"})");
+  const std::vector<Case> cases = {
+      {healthy,
+       http_answer("400 No", R"({"error":{"code":"bad_request","message":"no events"}})"),
+       true,
+       "connected and authenticated"},
+      {healthy, http_answer("400 No", R"({"error":"bad_request"})"), true, "authenticated"},
+      {healthy, "HTTP/1.1 204 No Content\r\n\r\n", true, "authenticated"},
+      {healthy, http_answer("200 OK", R"({"accepted":0,"rejected":0})"), true, "authenticated"},
+      {healthy, http_answer("400 No", "<html>"), false, "upload without events: status 400"},
+      {healthy, http_answer("200 OK", "<html>"), false, "upload without events: status 200"},
+      {healthy, http_answer("401 No", ""), false, "upload without events: status 401"},
+      {healthy, http_answer("403 No", ""), false, "upload without events: status 403"},
+      {healthy, http_answer("404 No", ""), false, "upload without events: status 404"},
+      {healthy, http_answer("429 No", ""), false, "upload without events: status 429"},
+      {http_answer("503 No", ""), "", false, "GET /health: status 503"}};
+  for (const Case& one : cases) {
+    ScriptedServer server([&](const SeenRequest& request) {
+      return request.head.starts_with("GET /health ") ? one.health : one.upload;
+    });
+    const forward::ProbeOutcome outcome = probe(server.url());
+    EXPECT_EQ(outcome.ok, one.ok) << outcome.detail;
+    EXPECT_NE(outcome.detail.find(one.detail), std::string::npos) << outcome.detail;
+    EXPECT_EQ(server.seen()[0].header("Authorization"), "");
+    if (server.seen().size() > 1) {
+      EXPECT_EQ(server.seen()[1].body, R"({"events":[]})");
+    }
+  }
+  EXPECT_FALSE(probe("http://127.0.0.1:1").ok);
+}
+
+}  // namespace
+}  // namespace telemetryd::test
