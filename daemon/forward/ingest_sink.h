@@ -6,7 +6,7 @@
 // event that the upstream cannot take does not keep the others. A single event is parked only when
 // the upstream took another one of the lease: otherwise the fault is not the event's.
 //
-// Owns:    what the upstream has let us know of its limits, for as long as this program runs.
+// Owns:    what the upstream has let us know of its limits, until the configuration is read again.
 // Thread:  the forwarder's.
 // Limits:  BatchSize per request; kRefusalsMax refused requests before the first that is taken.
 // Fails:   see forward/ingest_verdict.h; credentials that cannot be read are HOLD.
