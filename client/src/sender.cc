@@ -225,10 +225,15 @@ void Sender::rest(bool drained) {
     kind = blocked_ || session.window().full() ? Rest::kBusy : Rest::kLingering;
   } else if (blocked_ || session.window().full()) {
     kind = Rest::kBusy;
-  } else if (drained) {
-    kind = Rest::kLingering;
-    const uint64_t linger = monotonic_ns() + kLingerNs;
-    if (linger < deadline) deadline = linger;
+  } else {
+    // From the last event that was found; an ACK that comes meanwhile must not end it, or a busy
+    // app would pay for a wake-up after every ACK.
+    const uint64_t now = monotonic_ns();
+    if (drained) linger_until_ = now + kLingerNs;
+    if (now < linger_until_) {
+      kind = Rest::kLingering;
+      if (linger_until_ < deadline) deadline = linger_until_;
+    }
   }
   parts_.block->rest.store(kind, std::memory_order_relaxed);
   if (!must_not_sleep(kind)) poll_until(deadline);

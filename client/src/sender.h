@@ -54,6 +54,7 @@ class Sender {
 
   Parts parts_ = {};
   bool off_ = false;
+  uint64_t linger_until_ = 0;
   bool blocked_ = false;  // a record waits that the window has no room for
 };
 
