@@ -41,7 +41,8 @@ std::string print(const Config& config) {
       const Value value = key.get(config);
       const std::string origin =
           origin_comment(config, fmt::format("{}.{}", section.name, key.name));
-      if (is_empty_text(key.type, value)) {
+      // Where the default is a text, an empty one is a choice.
+      if (is_empty_text(key.type, value) && key.default_toml.empty()) {
         out += fmt::format("# {} not set: {}\n", key.name, key.default_words);
       } else {
         out += fmt::format("{} = {}  # {}\n", key.name, toml_literal(key.type, value), origin);

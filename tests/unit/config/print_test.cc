@@ -55,6 +55,15 @@ TEST(Print, TheShippedFileWithItsKeysTurnedOnGivesTheDefaults) {
   EXPECT_EQ(restart_needed(*files.load("").config, *loaded.config), std::vector<std::string>{});
 }
 
+TEST(Print, KeepsAGroupThatIsEmptyBySomebodysChoice) {
+  Files files;
+  const Loaded nobody = files.load("[admin]\ngroup = \"\"\n");
+  ASSERT_TRUE(nobody.config) << files.problems_of(nobody);
+  const Loaded again = files.load(print(*nobody.config));
+  ASSERT_TRUE(again.config) << files.problems_of(again);
+  EXPECT_EQ(again.config->admin.group, "");
+}
+
 TEST(Print, SaysWhereEachValueCameFrom) {
   Files files;
   const Loaded loaded = files.load(
