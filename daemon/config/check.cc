@@ -8,6 +8,7 @@
 
 #include "config/address.h"
 #include "config/nearest.h"
+#include "config/shown.h"
 
 namespace telemetryd::config {
 namespace {
@@ -164,7 +165,7 @@ class RelationCheck {
       const std::string near = nearest(route.destination, names);
       complain("destination",
                fmt::format("there is no destination '{}'{}",
-                           route.destination.substr(0, kNameBytesMax),
+                           cut(route.destination, kNameBytesMax),
                            near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
     }
   }

@@ -10,6 +10,7 @@
 #include "config/config.h"
 #include "config/keys.h"
 #include "config/nearest.h"
+#include "config/shown.h"
 #include "config/toml_reader.h"
 
 namespace telemetryd::config {
@@ -61,7 +62,7 @@ std::string complaint(const Key<Target>& key, const RawValue& raw) {
                            joined(key.words, ", "),
                            raw.kind != Kind::kText
                                ? fmt::format(", not {}", raw.type_name)
-                               : fmt::format(", not '{}'", raw.text.substr(0, kShownBytesMax)));
+                               : fmt::format(", not '{}'", cut(raw.text, kShownBytesMax)));
       }
       return {};
     case Type::kText:
@@ -299,7 +300,7 @@ class Loader {
     const std::string near = nearest(table.name, names);
     problem(file,
             table.line,
-            table.name.substr(0, kShownBytesMax),
+            std::string(cut(table.name, kShownBytesMax)),
             near.empty() ? std::string("unknown section")
                          : fmt::format("unknown section; did you mean {}?", near));
   }
@@ -322,7 +323,7 @@ class Loader {
     const std::string near = nearest(path, candidates);
     problem(file,
             line,
-            path.substr(0, 2 * kShownBytesMax),
+            std::string(cut(path, 2 * kShownBytesMax)),
             near.empty() ? std::string("unknown key")
                          : fmt::format("unknown key; did you mean {}?", near));
   }
@@ -354,7 +355,7 @@ std::string to_string(const Problem& problem) {
     out += ": ";
   }
   if (!problem.key.empty()) out += problem.key + ": ";
-  return out + problem.message;
+  return one_line(out + problem.message);
 }
 
 Loaded load(const Sources& sources) {

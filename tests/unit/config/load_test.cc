@@ -213,6 +213,27 @@ TEST(Load, AHugeFileIsRefused) {
   EXPECT_FALSE(loaded.config);
 }
 
+TEST(Load, AProblemIsOneLineWhateverTheFileHolds) {
+  Files files;
+  const std::string problems = files.problems("[store]\nwhen_full = \"\\u001b[2J\\n\"\n");
+  EXPECT_NE(problems.find("not '\\u001B[2J\\u000A'"), std::string::npos) << problems;
+  EXPECT_EQ(problems.find('\x1b'), std::string::npos);
+}
+
+TEST(Load, ALongKeyIsNotCutWithinACharacter) {
+  Files files;
+  std::string key;
+  for (int i = 0; i < 100; ++i) key += "\u00fc";
+  // "store." has six bytes, so that the bound of 128 falls between two characters; with one more
+  // byte, into one.
+  for (const std::string& name : {key, "x" + key}) {
+    const std::string problems = files.problems("[store]\n\"" + name + "\" = 1\n");
+    const std::size_t end = problems.rfind("\u00fc");
+    ASSERT_NE(end, std::string::npos) << problems;
+    EXPECT_EQ(problems.substr(end + 2), ": unknown key\n");
+  }
+}
+
 TEST(RestartNeeded, NamesChangedKeysButNotThoseAReloadTakes) {
   Files files;
   const Config before = *files.load("").config;
