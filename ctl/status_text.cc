@@ -34,7 +34,7 @@ std::string accepting(const Json& status) {
   std::string out = fmt::format("It accepts events on {}",
                                 text_in(member_in(status, "paths"), "ingest_socket", "its socket"));
   if (text_in(status, "state") == "stopping") out = "It accepts no new events";
-  out += fmt::format(": {} so far, {} since it started.\n",
+  out += fmt::format(": {} so far, {} open now.\n",
                      plural(number_in(ledger, "accepted"), "event"),
                      plural(number_in(ingest, "connections"), "connection"));
   out += fmt::format("The store holds {} of {}",

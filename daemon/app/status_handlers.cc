@@ -110,6 +110,7 @@ Json ingest_json(const Parts& parts) {
   if (!parts.ingest) return nullptr;
   const ingest::Stats stats = parts.ingest->stats();
   return {{"connections", stats.connections},
+          {"connections_total", stats.connections_total},
           {"connections_refused", stats.connections_refused},
           {"protocol_errors", stats.protocol_errors},
           {"peer_uids_refused", stats.peer_uids_refused},

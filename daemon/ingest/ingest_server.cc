@@ -70,7 +70,7 @@ struct IngestServer::Impl {
       leave(gateway ? std::nullopt : std::optional(peer->uid));
       return;
     }
-    ++stats.connections;
+    ++stats.connections_total;
     auto connection = std::make_unique<Connection>(
         shared, std::move(fd), std::move(duplicate), Connection::Sender{peer->uid, gateway});
     connections.emplace(connection.get(), std::move(connection));
@@ -167,7 +167,9 @@ void IngestServer::stop() {
 }
 
 Stats IngestServer::stats() const {
-  return impl_->stats;
+  Stats stats = impl_->stats;
+  stats.connections = impl_->connections.size();
+  return stats;
 }
 
 }  // namespace telemetryd::ingest

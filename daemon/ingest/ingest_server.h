@@ -36,8 +36,10 @@ struct Options {
   std::chrono::milliseconds frame_deadline{10000};
 };
 
+// Since the start, but for `connections`.
 struct Stats {
-  std::uint64_t connections = 0;
+  std::uint64_t connections = 0;  // open now
+  std::uint64_t connections_total = 0;
   std::uint64_t frames_accepted = 0;
   std::uint64_t events_accepted = 0;
   std::uint64_t connections_refused = 0;  // by a limit

@@ -95,8 +95,9 @@ TEST_F(HostileClient, GetsOnlyItsShareOfConnections) {
   EXPECT_EQ(server->stats().connections_refused, 1u);
   EXPECT_EQ(server->stats().connections, 2u);
   first->close();
-  serve();
+  serve_until([&] { return server->stats().connections == 1; });
   welcomed();
+  EXPECT_EQ(server->stats().connections_total, 3u);
 }
 
 TEST_F(HostileClient, CannotTakeEverybodysConnections) {
