@@ -67,7 +67,7 @@ consent::Inputs local_consent_inputs(const std::string& app,
   inputs.do_not_track = word("DO_NOT_TRACK");
   inputs.dnt = word("DNT");
   const auto policy = read_file(admin_socket.parent_path() / "policy", kPolicyFileBytesMax);
-  if (policy) inputs.machine = consent::parse_policy(policy->data(), policy->size());
+  if (policy) inputs.machine = consent::parse_policy_file(policy->data(), policy->size());
   inputs.all_record = record_in_file({});
   if (app.empty()) return inputs;
 

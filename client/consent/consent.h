@@ -68,4 +68,8 @@ void tool_variable_name(const char* tool, char* out, size_t out_size);
 // counts as off.
 Record parse_consent_file(const char* text, size_t size);
 
+// Reads the text of the daemon's policy file: "opt-out", or "mode = opt-out", quoted or not; its
+// first line counts. kOff for anything it does not understand.
+MachinePolicy parse_policy_file(const char* text, size_t size);
+
 }  // namespace telemetryd::consent

@@ -1,4 +1,4 @@
-// Two small file formats, scanned without a parser library: only the keys that matter are
+// Three small file formats, scanned without a parser library: only the keys that matter are
 // understood, and whatever is not understood counts as off.
 
 #include <string.h>
@@ -195,6 +195,24 @@ Record parse_consent_file(const char* text, size_t size) {
   const Text content{text + begin, size - begin};
   if (content.size == 0) return Record::kUnreadable;
   return content.data[0] == '{' ? parse_json(content) : parse_toml(content);
+}
+
+MachinePolicy parse_policy_file(const char* text, size_t size) {
+  const auto* line_end = static_cast<const char*>(memchr(text, '\n', size));
+  if (line_end != nullptr) size = static_cast<size_t>(line_end - text);
+  const auto* equal_sign = static_cast<const char*>(memchr(text, '=', size));
+  if (equal_sign != nullptr) {
+    size -= static_cast<size_t>(equal_sign + 1 - text);
+    text = equal_sign + 1;
+  }
+  const auto is_wrapping = [](char c) { return is_blank(c) || c == '"'; };
+  while (size > 0 && is_wrapping(*text)) {
+    ++text;
+    --size;
+  }
+  while (size > 0 && is_wrapping(text[size - 1])) --size;
+  const MachinePolicy policy = parse_policy(text, size);
+  return policy == MachinePolicy::kUnknown ? MachinePolicy::kOff : policy;
 }
 
 }  // namespace telemetryd::consent

@@ -101,25 +101,6 @@ consent::Record read_consent_file(const char* app) {
   return consent::Record::kUnreadable;
 }
 
-// "opt-out", or "mode = opt-out", quoted or not.
-consent::MachinePolicy parse_policy_file(const char* text, size_t size) {
-  const auto* line_end = static_cast<const char*>(memchr(text, '\n', size));
-  if (line_end != nullptr) size = static_cast<size_t>(line_end - text);
-  const auto* equal_sign = static_cast<const char*>(memchr(text, '=', size));
-  if (equal_sign != nullptr) {
-    size -= static_cast<size_t>(equal_sign + 1 - text);
-    text = equal_sign + 1;
-  }
-  const auto is_wrapping = [](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '"'; };
-  while (size > 0 && is_wrapping(*text)) {
-    ++text;
-    --size;
-  }
-  while (size > 0 && is_wrapping(text[size - 1])) --size;
-  const consent::MachinePolicy policy = consent::parse_policy(text, size);
-  return policy == consent::MachinePolicy::kUnknown ? consent::MachinePolicy::kOff : policy;
-}
-
 consent::MachinePolicy read_policy(const char* socket_path) {
   char path_text[kSocketPathBytesMax + 8];
   Path path(path_text, sizeof path_text);
@@ -131,7 +112,7 @@ consent::MachinePolicy read_policy(const char* socket_path) {
   switch (read_small_file(path_text, text, size)) {
     case FileState::kMissing: return consent::MachinePolicy::kUnknown;
     case FileState::kUnreadable: return consent::MachinePolicy::kOff;
-    case FileState::kRead: return parse_policy_file(text, size);
+    case FileState::kRead: return consent::parse_policy_file(text, size);
   }
   return consent::MachinePolicy::kOff;
 }

@@ -194,6 +194,18 @@ TEST(Consent, PoliciesAreExactWordsBetweenWhiteSpace) {
   }
 }
 
+TEST(Consent, APolicyFileIsReadAsTheDaemonWritesItAndOffWhenInDoubt) {
+  const auto parse = [](std::string_view text) {
+    return parse_policy_file(text.data(), text.size());
+  };
+  EXPECT_EQ(parse("mode = opt-in\n"), MachinePolicy::kOptIn);
+  EXPECT_EQ(parse("mode = \"opt-out\"\nmore\n"), MachinePolicy::kOptOut);
+  EXPECT_EQ(parse("opt-out"), MachinePolicy::kOptOut);
+  for (const char* off : {"mode = off\n", "", "\n", "=", "mode = on\n", "opt-in off"}) {
+    EXPECT_EQ(parse(off), MachinePolicy::kOff) << off;
+  }
+}
+
 TEST(Consent, AToolsVariableIsItsNameInCapitals) {
   char name[kVariableBytesMax];
   tool_variable_name("my-tool", name, sizeof name);
