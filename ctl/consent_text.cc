@@ -23,7 +23,10 @@ std::string app_option(const std::string& app) {
 
 // The command that turns collection on, where a command of this user can.
 std::string remedy(const std::string& app, std::string_view rule) {
-  if (rule == "machine_policy") return "Only the machine's owner can change [policy] mode.";
+  if (rule == "machine_policy") {
+    return "Only the machine's owner can change that: [policy] mode in telemetryd.toml, then "
+           "restart telemetryd.";
+  }
   if (rule == "DO_NOT_TRACK" || rule == "DNT" || rule == "tool_variable") {
     return "To turn it on, unset that variable.";
   }

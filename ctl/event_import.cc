@@ -33,10 +33,14 @@ void report_problems(const Session& session, const ImportOptions& options, const
   }
 }
 
-// The user's own no counts here as in the client library; what the daemon knows it says itself.
+// The user's own no counts here as in the client library; what the daemon knows it says itself. But
+// with policy off it takes no connection, and its word is what it has published.
 Result<void> check_consent(const ImportOptions& options, const Session& session) {
   consent::Inputs inputs = local_consent_inputs(options.app, session.socket);
-  inputs.machine = consent::MachinePolicy::kUnknown;
+  const bool elsewhere = !session.ingest_socket.empty() || variable("TELEMETRYD_SOCKET");
+  if (elsewhere || inputs.machine != consent::MachinePolicy::kOff) {
+    inputs.machine = consent::MachinePolicy::kUnknown;
+  }
   const consent::Decision decision = consent::decide(inputs);
   if (decision.mode != consent::Mode::kOff) return {};
   return fail(ErrorCode::kFailedPrecondition, decision_text(options.app, "off", decision.rule));

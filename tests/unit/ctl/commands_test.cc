@@ -120,6 +120,15 @@ TEST_F(CommandsTest, StatusOfADaemonThatIsOffDoesNotSayThatItAcceptsEvents) {
   EXPECT_NE(run({"status"}).out.find("It accepts no events"), std::string::npos);
 }
 
+TEST_F(CommandsTest, StatusCountsTheConnectionsThatAreOpenNow) {
+  const test::ScriptedAdmin admin(
+      socket(),
+      {{"GET /v1/status",
+        {200, R"({"state":"ok","ingest":{"connections":2,"connections_total":9},"store":{}})"}}});
+  const Outcome outcome = run({"status"});
+  EXPECT_NE(outcome.out.find("2 connections open now"), std::string::npos) << outcome.out;
+}
+
 TEST_F(CommandsTest, HelpAndVersionAreAnswers) {
   EXPECT_EQ(run({"--help"}).code, kOk);
   const Outcome version = run({"--version"});
@@ -362,6 +371,23 @@ TEST_F(CommandsTest, AnImportDoesNotOverruleTheUsersNo) {
   const Outcome outcome = run({"event", "import", "--app", "tool", dir_ / "in.jsonl"});
   EXPECT_EQ(outcome.code, kFailed);
   EXPECT_NE(outcome.err.find("DO_NOT_TRACK"), std::string::npos);
+}
+
+TEST_F(CommandsTest, ConsentStatusReadsThePublishedPolicyWhenNoDaemonAnswers) {
+  ASSERT_TRUE(replace_file(dir_ / "policy", "mode = opt-out\n", 0644));
+  const Outcome outcome = run({"consent", "status", "--app", "tool"});
+  EXPECT_EQ(outcome.code, kOk);
+  EXPECT_NE(outcome.out.find("this machine collects unless"), std::string::npos) << outcome.out;
+}
+
+TEST_F(CommandsTest, AnImportSaysThatThePolicyIsOffInsteadOfAskingForTheDaemon) {
+  ASSERT_TRUE(replace_file(dir_ / "in.jsonl", "{\"name\":\"a\"}\n", 0644));
+  ASSERT_TRUE(replace_file(dir_ / "policy", "mode = off\n", 0644));
+  const Outcome outcome = run({"event", "import", "--app", "tool", dir_ / "in.jsonl"});
+  EXPECT_EQ(outcome.code, kFailed);
+  EXPECT_NE(outcome.err.find("the machine's policy"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("[policy] mode"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("Is telemetryd running?"), std::string::npos) << outcome.err;
 }
 
 TEST(QueryEscape, OnlyPlainCharactersStayAsTheyAre) {
