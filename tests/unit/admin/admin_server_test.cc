@@ -40,6 +40,13 @@ class AdminServing : public testing::Test {
     routes_.push_back({std::move(method), std::move(at), access, std::move(handle)});
   }
 
+  // A path that answers {} at once.
+  void route_plain(std::string method, std::string at) {
+    route(std::move(method), std::move(at), [](const Call&, const Reply& reply) {
+      reply.json(200, "{}");
+    });
+  }
+
   // Serves while `client` runs on a thread of its own.
   void serve(std::function<void()> client) {
     auto listening = loop::listen_unix(path(), 0666, 64);
@@ -58,6 +65,34 @@ class AdminServing : public testing::Test {
   test::TempDir folder_;
   loop::Loop loop_;
   std::vector<Route> routes_;
+};
+
+class AdminServingOthers : public AdminServing {
+ protected:
+  void SetUp() override {
+    AdminServing::SetUp();
+    if (geteuid() != 0) GTEST_SKIP() << "needs root to be somebody else";
+  }
+};
+
+// One path, /s, whose stream the test pushes to.
+class AdminStreaming : public AdminServing {
+ protected:
+  AdminStreaming() {
+    route("GET", "/s", [this](const Call&, const Reply& reply) {
+      reply.begin_stream();
+      begun_.set_value(reply);
+    });
+  }
+
+  // Asks for the stream; once in a test.
+  Reply begin(UnixHttp& http) {
+    http.send("GET /s HTTP/1.1\r\nHost: l\r\n\r\n");
+    return begun_.get_future().get();
+  }
+
+ private:
+  std::promise<Reply> begun_;
 };
 
 TEST_F(AdminServing, AnswersWithWhatTheHandlerSays) {
@@ -123,7 +158,7 @@ TEST_F(AdminServing, ErrorsHaveTheirStatusAndShape) {
 }
 
 TEST_F(AdminServing, UnknownPathsAndMethodsAreRefused) {
-  route("GET", "/x", [](const Call&, const Reply& reply) { reply.json(200, "{}"); });
+  route_plain("GET", "/x");
   serve([&] {
     EXPECT_EQ(UnixHttp(path()).get("/y").status, 404);
     EXPECT_EQ(UnixHttp(path()).request("DELETE", "/x").status, 405);
@@ -131,7 +166,7 @@ TEST_F(AdminServing, UnknownPathsAndMethodsAreRefused) {
 }
 
 TEST_F(AdminServing, ABodyThatIsTooLargeIsRefusedBeforeItIsRead) {
-  route("POST", "/x", [](const Call&, const Reply& reply) { reply.json(200, "{}"); });
+  route_plain("POST", "/x");
   serve([&] {
     UnixHttp http(path());
     // Not a byte of the body is sent, and still the answer comes.
@@ -145,7 +180,7 @@ TEST_F(AdminServing, ABodyThatIsTooLargeIsRefusedBeforeItIsRead) {
 }
 
 TEST_F(AdminServing, AChunkedBodyIsRefused) {
-  route("POST", "/x", [](const Call&, const Reply& reply) { reply.json(200, "{}"); });
+  route_plain("POST", "/x");
   serve([&] {
     UnixHttp http(path());
     http.send("POST /x HTTP/1.1\r\nHost: l\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -154,7 +189,7 @@ TEST_F(AdminServing, AChunkedBodyIsRefused) {
 }
 
 TEST_F(AdminServing, HeadersAreBounded) {
-  route("GET", "/x", [](const Call&, const Reply& reply) { reply.json(200, "{}"); });
+  route_plain("GET", "/x");
   serve([&] {
     UnixHttp http(path());
     const HttpAnswer answer =
@@ -164,8 +199,7 @@ TEST_F(AdminServing, HeadersAreBounded) {
   });
 }
 
-TEST_F(AdminServing, TellsTheHandlerWhoAsks) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root to be somebody else";
+TEST_F(AdminServingOthers, TellsTheHandlerWhoAsks) {
   std::vector<Peer> peers;
   route("GET", "/x", [&](const Call& call, const Reply& reply) {
     peers.push_back(call.peer);
@@ -184,8 +218,7 @@ TEST_F(AdminServing, TellsTheHandlerWhoAsks) {
   EXPECT_FALSE(peers[1].admin);
 }
 
-TEST_F(AdminServing, AdminRoutesAreForAdmins) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root to be somebody else";
+TEST_F(AdminServingOthers, AdminRoutesAreForAdmins) {
   bool ran = false;
   route(
       "POST",
@@ -205,9 +238,8 @@ TEST_F(AdminServing, AdminRoutesAreForAdmins) {
   EXPECT_FALSE(ran);
 }
 
-TEST_F(AdminServing, OneUserGetsSixteenConnections) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root to be somebody else";
-  route("GET", "/x", [](const Call&, const Reply& reply) { reply.json(200, "{}"); });
+TEST_F(AdminServingOthers, OneUserGetsSixteenConnections) {
+  route_plain("GET", "/x");
   serve([&] {
     std::vector<std::unique_ptr<UnixHttp>> own;
     for (int i = 0; i < 16; ++i) {
@@ -224,16 +256,10 @@ TEST_F(AdminServing, OneUserGetsSixteenConnections) {
   });
 }
 
-TEST_F(AdminServing, StreamsLinesAsTheyCome) {
-  std::promise<Reply> begun;
-  route("GET", "/s", [&](const Call&, const Reply& reply) {
-    reply.begin_stream();
-    begun.set_value(reply);
-  });
+TEST_F(AdminStreaming, StreamsLinesAsTheyCome) {
   serve([&] {
     UnixHttp http(path());
-    http.send("GET /s HTTP/1.1\r\nHost: l\r\n\r\n");
-    const Reply reply = begun.get_future().get();
+    const Reply reply = begin(http);
     EXPECT_EQ(http.head().headers.at("content-type"), "application/x-ndjson");
     EXPECT_TRUE(reply.push("one"));
     EXPECT_EQ(http.stream_line(), "one");
@@ -246,16 +272,10 @@ TEST_F(AdminServing, StreamsLinesAsTheyCome) {
   });
 }
 
-TEST_F(AdminServing, AStreamArrivesWholeWhateverItsSize) {
-  std::promise<Reply> begun;
-  route("GET", "/s", [&](const Call&, const Reply& reply) {
-    reply.begin_stream();
-    begun.set_value(reply);
-  });
+TEST_F(AdminStreaming, AStreamArrivesWholeWhateverItsSize) {
   serve([&] {
     UnixHttp http(path());
-    http.send("GET /s HTTP/1.1\r\nHost: l\r\n\r\n");
-    const Reply reply = begun.get_future().get();
+    const Reply reply = begin(http);
     http.head();
     for (int round = 0; round < 50; ++round) {
       const std::string line(static_cast<std::size_t>(round) * 1999,
@@ -266,16 +286,10 @@ TEST_F(AdminServing, AStreamArrivesWholeWhateverItsSize) {
   });
 }
 
-TEST_F(AdminServing, ASlowReaderLosesItsStream) {
-  std::promise<Reply> begun;
-  route("GET", "/s", [&](const Call&, const Reply& reply) {
-    reply.begin_stream();
-    begun.set_value(reply);
-  });
+TEST_F(AdminStreaming, ASlowReaderLosesItsStream) {
   serve([&] {
     UnixHttp http(path());
-    http.send("GET /s HTTP/1.1\r\nHost: l\r\n\r\n");
-    const Reply reply = begun.get_future().get();
+    const Reply reply = begin(http);
     // The reader reads nothing: socket buffer and our 1 MiB fill up.
     const std::string line(64u << 10, 'x');
     int pushed = 0;
@@ -285,17 +299,11 @@ TEST_F(AdminServing, ASlowReaderLosesItsStream) {
   });
 }
 
-TEST_F(AdminServing, SeesTheEndOfAQuietStreamsReader) {
-  std::promise<Reply> begun;
-  route("GET", "/s", [&](const Call&, const Reply& reply) {
-    reply.begin_stream();
-    begun.set_value(reply);
-  });
-  route("GET", "/now", [](const Call&, const Reply& reply) { reply.json(200, "{}"); });
+TEST_F(AdminStreaming, SeesTheEndOfAQuietStreamsReader) {
+  route_plain("GET", "/now");
   serve([&] {
     auto http = std::make_unique<UnixHttp>(path());
-    http->send("GET /s HTTP/1.1\r\nHost: l\r\n\r\n");
-    const Reply reply = begun.get_future().get();
+    const Reply reply = begin(*http);
     http->head();
     EXPECT_FALSE(reply.gone());
     http.reset();
@@ -346,16 +354,10 @@ std::uint64_t switches_of_other_threads() {
   return sum;
 }
 
-TEST_F(AdminServing, IsIdleWithAnOpenStream) {
-  std::promise<Reply> begun;
-  route("GET", "/s", [&](const Call&, const Reply& reply) {
-    reply.begin_stream();
-    begun.set_value(reply);
-  });
+TEST_F(AdminStreaming, IsIdleWithAnOpenStream) {
   serve([&] {
     UnixHttp http(path());
-    http.send("GET /s HTTP/1.1\r\nHost: l\r\n\r\n");
-    const Reply reply = begun.get_future().get();
+    const Reply reply = begin(http);
     http.head();
     EXPECT_TRUE(reply.push("settle"));
     EXPECT_EQ(http.stream_line(), "settle");
