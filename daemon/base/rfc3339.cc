@@ -95,6 +95,13 @@ std::optional<std::uint64_t> parse_rfc3339(std::string_view text) {
   return static_cast<std::uint64_t>(seconds * kNanosPerSecond + nanos);
 }
 
+std::string rfc3339_nanos(std::uint64_t unix_nano) {
+  constexpr std::uint64_t kPerSecond = kNanosPerSecond;
+  std::string text = rfc3339_seconds(static_cast<std::int64_t>(unix_nano / kPerSecond));
+  text.pop_back();
+  return fmt::format("{}.{:09}Z", text, unix_nano % kPerSecond);
+}
+
 std::string rfc3339_seconds(std::int64_t unix_seconds) {
   const std::chrono::sys_seconds time{std::chrono::seconds(unix_seconds)};
   const auto day = std::chrono::floor<std::chrono::days>(time);

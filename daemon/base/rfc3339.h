@@ -16,6 +16,9 @@ namespace telemetryd {
 // minute's first.
 std::optional<std::uint64_t> parse_rfc3339(std::string_view text);
 
+// "2026-11-20T12:00:00.000000000Z".
+std::string rfc3339_nanos(std::uint64_t unix_nano);
+
 // "2026-11-20T12:00:00Z".
 std::string rfc3339_seconds(std::int64_t unix_seconds);
 

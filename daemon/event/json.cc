@@ -1,10 +1,9 @@
 #include <bit>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 
 #include <nlohmann/json.hpp>
 
+#include "base/rfc3339.h"
 #include "event/event.h"
 #include "event/fields.h"
 
@@ -27,26 +26,6 @@ std::string base64(std::string_view bytes) {
       text += k <= size ? kDigits[word >> (18 - 6 * k) & 63] : '=';
     }
   }
-  return text;
-}
-
-std::string rfc3339(std::uint64_t unix_nano) {
-  using namespace std::chrono;
-  const auto whole = sys_seconds(seconds(unix_nano / 1'000'000'000));
-  const auto day = floor<days>(whole);
-  const year_month_day date(day);
-  const hh_mm_ss clock(whole - day);
-  char text[48];
-  std::snprintf(text,
-                sizeof text,
-                "%04d-%02u-%02uT%02u:%02u:%02u.%09uZ",
-                static_cast<int>(date.year()),
-                static_cast<unsigned>(date.month()),
-                static_cast<unsigned>(date.day()),
-                static_cast<unsigned>(clock.hours().count()),
-                static_cast<unsigned>(clock.minutes().count()),
-                static_cast<unsigned>(clock.seconds().count()),
-                static_cast<unsigned>(unix_nano % 1'000'000'000));
   return text;
 }
 
@@ -183,7 +162,7 @@ Result<json> to_json(std::string_view event, std::string_view context) {
   if (const char* rule = check_strings(context, tag::kContextFieldMax)) {
     return fail(ErrorCode::kInvalidArgument, std::string("context: ") + rule);
   }
-  json object = {{"kind", "event"}, {"time", rfc3339(facts.time_unix_nano)}};
+  json object = {{"kind", "event"}, {"time", rfc3339_nanos(facts.time_unix_nano)}};
   object["id"] = uuid_text(as_bytes(facts.id).first<16>());
   if (facts.urgency == 1) object["urgency"] = "urgent";
   if (facts.persistence_class == 1) object["class"] = "low";

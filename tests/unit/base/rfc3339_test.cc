@@ -42,6 +42,7 @@ TEST(Rfc3339, WhatIsNoTimeIsRefused) {
 TEST(Rfc3339, SecondsAreWrittenAsTheyAreRead) {
   EXPECT_EQ(rfc3339_seconds(1'795'176'000), "2026-11-20T12:00:00Z");
   EXPECT_EQ(rfc3339_seconds(0), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(rfc3339_nanos(1'795'176'000 * kSecond + 5), "2026-11-20T12:00:00.000000005Z");
 }
 
 }  // namespace
