@@ -8,6 +8,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/mutex.h"
@@ -24,14 +27,28 @@ class SqliteCredentials final : public CredentialStore {
       const std::filesystem::path& path, Sealer sealer, const Clock& clock);
 
   [[nodiscard]] Result<std::optional<Credential>> find(const Digest& token_digest) override;
+  [[nodiscard]] Result<std::vector<Credential>> find_active(std::string_view organization,
+                                                            std::string_view application) override;
 
  private:
   SqliteCredentials(Database database, Sealer sealer, const Clock& clock)
       : database_(std::move(database)), sealer_(std::move(sealer)), clock_(clock) {}
 
+  // A row with its secret still sealed.
+  struct Row {
+    Credential credential;
+    std::string sealed;
+    Digest token_digest{};
+  };
+
+  // All rows of a statement that is bound, which is ready again afterwards.
+  static Result<std::vector<Row>> read_rows(Statement& select);
+  [[nodiscard]] Result<std::vector<Credential>> unseal(std::vector<Row> rows) const;
+
   Mutex mutex_;
   Database database_ TELEMETRYD_GUARDED_BY(mutex_);
-  Statement select_ TELEMETRYD_GUARDED_BY(mutex_);
+  Statement by_token_ TELEMETRYD_GUARDED_BY(mutex_);
+  Statement by_application_ TELEMETRYD_GUARDED_BY(mutex_);
   const Sealer sealer_;
   const Clock& clock_;
 };

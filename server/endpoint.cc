@@ -9,16 +9,16 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-bool same_name(std::string_view a, std::string_view b) {
+}  // namespace
+
+bool same_header_name(std::string_view a, std::string_view b) {
   return std::ranges::equal(a, b, [](char x, char y) { return lower(x) == lower(y); });
 }
-
-}  // namespace
 
 std::optional<std::string_view> only_header(const RequestHead& head, std::string_view name) {
   std::optional<std::string_view> found;
   for (const auto& [key, value] : head.headers) {
-    if (!same_name(key, name)) continue;
+    if (!same_header_name(key, name)) continue;
     if (found) return std::nullopt;
     found = value;
   }
@@ -26,8 +26,8 @@ std::optional<std::string_view> only_header(const RequestHead& head, std::string
 }
 
 bool has_header(const RequestHead& head, std::string_view name) {
-  return std::ranges::any_of(head.headers,
-                             [&](const auto& header) { return same_name(header.first, name); });
+  return std::ranges::any_of(
+      head.headers, [&](const auto& header) { return same_header_name(header.first, name); });
 }
 
 }  // namespace telemetryd::server

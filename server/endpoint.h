@@ -31,6 +31,8 @@ struct RequestHead {
 // The value of a header that stands there exactly once: of two, a proxy may have read the other.
 std::optional<std::string_view> only_header(const RequestHead& head, std::string_view name);
 bool has_header(const RequestHead& head, std::string_view name);
+// Header names have no case.
+bool same_header_name(std::string_view a, std::string_view b);
 
 class Exchange {
  public:

@@ -30,6 +30,8 @@ struct LedgerRow {
   std::int64_t duplicates = 0;
   std::int64_t rejected = 0;
   std::int64_t batches = 0;
+  std::int64_t dnt_requests = 0;  // whose sender asked not to be tracked
+  std::int64_t dnt_events = 0;
 
   bool balances() const { return rows == accepted; }
 };

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "server/crypto.h"
+#include "server/tier.h"
 
 namespace telemetryd::server {
 
@@ -26,8 +27,13 @@ struct Credential {
   std::int64_t application = 0;
   std::string organization_name;
   std::string application_name;
+  Tier tier = Tier::kEnterprise;
   bool active = false;  // neither revoked nor expired
   Secret secret;
+
+  bool is_for(std::string_view org, std::string_view app) const {
+    return org == organization_name && app == application_name;
+  }
 };
 
 class CredentialStore {
@@ -35,9 +41,20 @@ class CredentialStore {
   virtual ~CredentialStore() = default;
   // Reads afresh each time: a token made or revoked elsewhere counts at once.
   [[nodiscard]] virtual Result<std::optional<Credential>> find(const Digest& token_digest) = 0;
+  // Those of an application whose tokens are active, the newest first and kActiveFoundMax at most.
+  [[nodiscard]] virtual Result<std::vector<Credential>> find_active(
+      std::string_view organization, std::string_view application) = 0;
+
+  static constexpr std::int64_t kActiveFoundMax = 16;
 };
 
-// Views point into the submission's body.
+// What the bytes of an event are; the numbers are in the database.
+enum class EventFormat : std::uint8_t {
+  kNative = 0,        // event.proto, with a context
+  kTelemetryKit = 1,  // the JSON as it came
+};
+
+// Views point into what the submission owns.
 struct NewEvent {
   std::string_view id;
   std::string_view name;
@@ -67,8 +84,13 @@ struct Submission {
   std::int64_t nonce_expires_s = 0;
   UnixMs received = 0;
   std::unique_ptr<const std::string> body;
+  std::shared_ptr<const void> texts;  // what views point into that is not in the body
+  EventFormat format = EventFormat::kNative;
   std::vector<NewEvent> events;
   std::uint32_t rejected = 0;
+  // The sender asked not to be tracked: `withheld` events are counted and nothing else is kept.
+  bool do_not_track = false;
+  std::uint32_t withheld = 0;
   // Called exactly once, on the storage's thread; a value means that it is on stable storage.
   std::function<void(Result<Stored>)> done;
 };

@@ -23,8 +23,8 @@ Result<void> EventTable::prepare() {
       insert_event_,
       database_.prepare(
           "INSERT INTO events (application, event_id, machine_id, app, name, kind, time_unix_nano, "
-          "received_unix_ms, batch, payload, context) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
-          "?10, ?11) ON CONFLICT (application, event_id) DO NOTHING"));
+          "received_unix_ms, batch, payload, context, format) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+          "?8, ?9, ?10, ?11, ?12) ON CONFLICT (application, event_id) DO NOTHING"));
   TELEMETRYD_ASSIGN(
       insert_nonce_,
       database_.prepare("INSERT INTO nonces (token, nonce, expires_unix_s) VALUES (?1, ?2, ?3)"));
@@ -37,6 +37,10 @@ Result<void> EventTable::prepare() {
       database_.prepare("UPDATE counters SET accepted = accepted + ?2, duplicates = duplicates + "
                         "?3, rejected = rejected + ?4, batches = batches + 1 WHERE application = "
                         "?1"));
+  TELEMETRYD_ASSIGN(
+      count_withheld_,
+      database_.prepare("UPDATE counters SET dnt_requests = dnt_requests + 1, dnt_events = "
+                        "dnt_events + ?2 WHERE application = ?1"));
   // Once a minute is exact enough, and keeps the page out of most commits.
   TELEMETRYD_ASSIGN(use_token_,
                     database_.prepare("UPDATE tokens SET last_used = ?2 WHERE id = ?1 AND "
@@ -69,12 +73,28 @@ Result<Stored> EventTable::insert(const Submission& submission) {
                      .bind_blob(2, as_text(submission.nonce))
                      .bind(3, submission.nonce_expires_s)
                      .run());
+  TELEMETRYD_TRY(use_token_.bind(1, submission.token)
+                     .bind(2, submission.received)
+                     .bind(3, kLastUsedStepMs)
+                     .run());
+  if (submission.do_not_track) {
+    TELEMETRYD_TRY(
+        count_withheld_.bind(1, submission.application).bind(2, submission.withheld).run());
+    return Stored{};
+  }
+  return insert_events(submission);
+}
+
+Result<Stored> EventTable::insert_events(const Submission& submission) {
   // A batch is known by its first row, so the number needs no table of its own.
   TELEMETRYD_TRY(next_row_.step());
   const std::int64_t batch = next_row_.column_int(0);
   next_row_.reset();
   Stored stored;
-  insert_event_.bind(1, submission.application).bind(8, submission.received).bind(9, batch);
+  insert_event_.bind(1, submission.application)
+      .bind(8, submission.received)
+      .bind(9, batch)
+      .bind(12, static_cast<std::int64_t>(submission.format));
   for (const NewEvent& event : submission.events) {
     TELEMETRYD_TRY(insert_event_.bind_blob(2, event.id)
                        .bind_text(3, event.machine_id)
@@ -91,10 +111,6 @@ Result<Stored> EventTable::insert(const Submission& submission) {
                      .bind(2, stored.accepted)
                      .bind(3, stored.duplicates)
                      .bind(4, submission.rejected)
-                     .run());
-  TELEMETRYD_TRY(use_token_.bind(1, submission.token)
-                     .bind(2, submission.received)
-                     .bind(3, kLastUsedStepMs)
                      .run());
   return stored;
 }

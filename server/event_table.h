@@ -25,7 +25,8 @@ class EventTable {
 
   [[nodiscard]] Result<Transaction> begin() { return Transaction::begin(database_); }
 
-  // Rows, ledger and nonce of one request, inside the transaction.
+  // Rows, ledger and nonce of one request, inside the transaction; of one that asked not to be
+  // tracked the nonce and a count.
   [[nodiscard]] Result<Stored> insert(const Submission& submission);
   // At most a bounded number, so that no commit waits for it.
   [[nodiscard]] Result<void> forget_nonces(std::int64_t now_s);
@@ -41,12 +42,14 @@ class EventTable {
   explicit EventTable(Database database) : database_(std::move(database)) {}
 
   [[nodiscard]] Result<void> prepare();
+  [[nodiscard]] Result<Stored> insert_events(const Submission& submission);
 
   Database database_;
   Statement insert_event_;
   Statement insert_nonce_;
   Statement delete_nonces_;
   Statement count_;
+  Statement count_withheld_;
   Statement use_token_;
   Statement touch_;
   Statement next_row_;

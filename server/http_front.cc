@@ -181,7 +181,9 @@ MHD_Result HttpServer::Impl::send(MHD_Connection* connection, const Answer& answ
   MHD_Response* response = MHD_create_response_from_buffer(
       answer.body.size(), const_cast<char*>(answer.body.data()), MHD_RESPMEM_MUST_COPY);
   if (response == nullptr) return MHD_NO;
-  MHD_add_response_header(response, "Content-Type", "application/json");
+  if (!answer.body.empty()) {
+    MHD_add_response_header(response, "Content-Type", "application/json");
+  }
   MHD_add_response_header(response, "X-Clacks-Overhead", "GNU Terry Pratchett");
   for (const auto& [name, value] : answer.headers) {
     MHD_add_response_header(response, name.c_str(), value.c_str());

@@ -9,23 +9,21 @@
 
 #pragma once
 
-#include "base/clock.h"
+#include <cstdint>
+#include <string>
+#include <string_view>
+
 #include "server/endpoint.h"
 #include "server/event_store.h"
-#include "server/nonce_memory.h"
+#include "server/gate.h"
 
 namespace telemetryd::server {
 
 inline constexpr std::uint64_t kBodyBytesMax = 8u << 20;
-inline constexpr std::int64_t kTimestampWindowS = 600;
 
 class NativeEndpoint final : public Endpoint {
  public:
-  NativeEndpoint(CredentialStore& credentials,
-                 EventStore& events,
-                 NonceMemory& nonces,
-                 const Clock& clock)
-      : credentials_(credentials), events_(events), nonces_(nonces), clock_(clock) {}
+  NativeEndpoint(Gate& gate, EventStore& events) : gate_(gate), events_(events) {}
 
   bool owns(std::string_view path) const override;
 
@@ -34,10 +32,8 @@ class NativeEndpoint final : public Endpoint {
   Admission begin(const RequestHead& head) override;
 
  private:
-  CredentialStore& credentials_;
+  Gate& gate_;
   EventStore& events_;
-  NonceMemory& nonces_;
-  const Clock& clock_;
 };
 
 // The string that X-Signature signs.

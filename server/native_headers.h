@@ -6,9 +6,7 @@
 
 #include <cstdint>
 #include <expected>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "base/bytes.h"
 #include "server/answer.h"
@@ -16,13 +14,6 @@
 #include "server/endpoint.h"
 
 namespace telemetryd::server {
-
-struct NativePath {
-  std::string_view organization;
-  std::string_view application;
-};
-
-std::optional<NativePath> parse_native_path(std::string_view path);
 
 struct NativeHeaders {
   std::string timestamp;  // as sent: it is signed
@@ -35,8 +26,5 @@ struct NativeHeaders {
 
 // 400 for the first header that is missing, there twice, or no such thing.
 std::expected<NativeHeaders, Answer> parse_native_headers(const RequestHead& head);
-
-// The token of "Authorization: Bearer …", which is looked up, never compared.
-std::optional<std::string_view> bearer_token(const RequestHead& head);
 
 }  // namespace telemetryd::server

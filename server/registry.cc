@@ -32,19 +32,26 @@ std::optional<UnixMs> optional_time(const Statement& statement, int column) {
   return statement.column_int(column);
 }
 
-Token read_token(const Statement& row) {
-  return {.id = row.column_int(0),
-          .organization = row.column_text(1),
-          .application = row.column_text(2),
-          .created = row.column_int(3),
-          .expires = optional_time(row, 4),
-          .revoked = optional_time(row, 5),
-          .last_used = optional_time(row, 6)};
+Result<Token> read_token(const Statement& row) {
+  const auto tier = parse_tier(row.column_text(7));
+  if (!tier) {
+    return fail(ErrorCode::kDataLoss,
+                "token " + std::to_string(row.column_int(0)) + " is damaged in the database");
+  }
+  return Token{.id = row.column_int(0),
+               .organization = row.column_text(1),
+               .application = row.column_text(2),
+               .created = row.column_int(3),
+               .tier = *tier,
+               .expires = optional_time(row, 4),
+               .revoked = optional_time(row, 5),
+               .last_used = optional_time(row, 6)};
 }
 
 constexpr std::string_view kSelectTokens =
-    "SELECT t.id, o.name, a.name, t.created, t.expires, t.revoked, t.last_used FROM tokens t "
-    "JOIN applications a ON a.id = t.application JOIN organizations o ON o.id = a.organization ";
+    "SELECT t.id, o.name, a.name, t.created, t.expires, t.revoked, t.last_used, t.tier FROM "
+    "tokens t JOIN applications a ON a.id = t.application JOIN organizations o ON o.id = "
+    "a.organization ";
 
 }  // namespace
 
@@ -132,7 +139,9 @@ Result<Application> Registry::find_application(std::string_view organization,
                   "; `telemetry-server app list` shows those there are");
 }
 
-Result<NewToken> Registry::create_token(const Application& application, const Sealer& sealer) {
+Result<NewToken> Registry::create_token(const Application& application,
+                                        const Sealer& sealer,
+                                        Tier tier) {
   std::array<std::uint8_t, 32> secret_bytes{};
   fill_random(secret_bytes);
   NewToken fresh;
@@ -142,12 +151,13 @@ Result<NewToken> Registry::create_token(const Application& application, const Se
   const std::string sealed = sealer.seal(fresh.secret, digest);
   TELEMETRYD_ASSIGN(
       Statement insert,
-      database_.prepare("INSERT INTO tokens (application, token_sha256, sealed_secret, created) "
-                        "VALUES (?1, ?2, ?3, ?4)"));
+      database_.prepare("INSERT INTO tokens (application, token_sha256, sealed_secret, created, "
+                        "tier) VALUES (?1, ?2, ?3, ?4, ?5)"));
   TELEMETRYD_TRY(insert.bind(1, application.id)
                      .bind_blob(2, as_text(digest))
                      .bind_blob(3, sealed)
                      .bind(4, clock_.unix_ms())
+                     .bind_text(5, tier_name(tier))
                      .run());
   fresh.id = database_.last_row_id();
   return fresh;
@@ -160,7 +170,8 @@ Result<std::vector<Token>> Registry::tokens() {
   for (;;) {
     TELEMETRYD_ASSIGN(const bool row, select.step());
     if (!row) return all;
-    all.push_back(read_token(select));
+    TELEMETRYD_ASSIGN(Token token, read_token(select));
+    all.push_back(std::move(token));
   }
 }
 

@@ -20,6 +20,7 @@
 #include "base/result.h"
 #include "server/database.h"
 #include "server/sealer.h"
+#include "server/tier.h"
 
 namespace telemetryd::server {
 
@@ -43,6 +44,7 @@ struct Token {
   std::string organization;
   std::string application;
   UnixMs created = 0;
+  Tier tier = Tier::kEnterprise;
   std::optional<UnixMs> expires;
   std::optional<UnixMs> revoked;
   std::optional<UnixMs> last_used;
@@ -68,7 +70,9 @@ class Registry {
   [[nodiscard]] Result<Application> find_application(std::string_view organization,
                                                      std::string_view name);
 
-  [[nodiscard]] Result<NewToken> create_token(const Application& application, const Sealer& sealer);
+  [[nodiscard]] Result<NewToken> create_token(const Application& application,
+                                              const Sealer& sealer,
+                                              Tier tier = Tier::kEnterprise);
   [[nodiscard]] Result<std::vector<Token>> tokens();
   [[nodiscard]] Result<Token> find_token(std::int64_t id);
   [[nodiscard]] Result<void> revoke_token(std::int64_t id);

@@ -72,7 +72,17 @@ CREATE TABLE nonces (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr std::array kMigrations = {kVersion1};
+// events.format says what payload is, see EventFormat. A signature of telemetry-kit's plain form is
+// remembered in nonces by its first 16 bytes: it does there what a nonce does.
+constexpr const char* kVersion2 = R"sql(
+ALTER TABLE tokens ADD COLUMN tier TEXT NOT NULL DEFAULT 'enterprise'
+  CHECK (tier IN ('free', 'pro', 'business', 'enterprise'));
+ALTER TABLE events ADD COLUMN format INTEGER NOT NULL DEFAULT 0 CHECK (format IN (0, 1));
+ALTER TABLE counters ADD COLUMN dnt_requests INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counters ADD COLUMN dnt_events INTEGER NOT NULL DEFAULT 0;
+)sql";
+
+constexpr std::array kMigrations = {kVersion1, kVersion2};
 static_assert(kMigrations.size() == static_cast<std::size_t>(kSchemaVersion));
 
 Result<std::int64_t> read_version(Database& database) {

@@ -15,18 +15,22 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options, const Clock
                     SqliteStore::open(options.database, clock, server->nonces_, options.store));
   TELEMETRYD_ASSIGN(server->credentials_,
                     SqliteCredentials::open(options.database, std::move(storage.sealer), clock));
-  server->native_ = std::make_unique<NativeEndpoint>(
-      *server->credentials_, *server->store_, server->nonces_, clock);
+  server->gate_ =
+      std::make_unique<Gate>(*server->credentials_, server->nonces_, server->rates_, clock);
+  server->native_ = std::make_unique<NativeEndpoint>(*server->gate_, *server->store_);
+  server->kit_ = std::make_unique<KitEndpoint>(*server->gate_, *server->store_, options.kit);
   server->health_ = std::make_unique<HealthEndpoint>();
   server->ready_ = std::make_unique<ReadyEndpoint>(*server->store_);
   TELEMETRYD_ASSIGN(ListenSocket socket, listen_on(options.listen));
-  TELEMETRYD_ASSIGN(
-      server->http_,
-      HttpServer::start(std::move(socket),
-                        std::move(options.tls),
-                        options.http,
-                        clock,
-                        {server->native_.get(), server->health_.get(), server->ready_.get()}));
+  TELEMETRYD_ASSIGN(server->http_,
+                    HttpServer::start(std::move(socket),
+                                      std::move(options.tls),
+                                      options.http,
+                                      clock,
+                                      {server->native_.get(),
+                                       server->kit_.get(),
+                                       server->health_.get(),
+                                       server->ready_.get()}));
   return server;
 }
 

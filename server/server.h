@@ -14,10 +14,13 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "server/credentials.h"
+#include "server/gate.h"
 #include "server/health_endpoint.h"
 #include "server/http_server.h"
+#include "server/kit_endpoint.h"
 #include "server/native_endpoint.h"
 #include "server/nonce_memory.h"
+#include "server/rate_limiter.h"
 #include "server/sqlite_store.h"
 #include "server/storage_lock.h"
 
@@ -30,6 +33,7 @@ struct ServerOptions {
   HttpServer::Limits http;
   NonceMemory::Limits nonces;
   SqliteStore::Limits store;
+  KitLeniency kit;
 };
 
 class Server {
@@ -49,9 +53,12 @@ class Server {
 
   StorageLock lock_;
   NonceMemory nonces_;
+  RateLimiter rates_;
   std::unique_ptr<SqliteCredentials> credentials_;
   std::unique_ptr<SqliteStore> store_;
+  std::unique_ptr<Gate> gate_;
   std::unique_ptr<NativeEndpoint> native_;
+  std::unique_ptr<KitEndpoint> kit_;
   std::unique_ptr<HealthEndpoint> health_;
   std::unique_ptr<ReadyEndpoint> ready_;
   std::unique_ptr<HttpServer> http_;

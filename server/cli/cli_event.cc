@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -37,7 +38,9 @@ void print_json(const std::vector<LedgerRow>& rows, bool check) {
                                {"accepted", row.accepted},
                                {"duplicates", row.duplicates},
                                {"rejected", row.rejected},
-                               {"batches", row.batches}};
+                               {"batches", row.batches},
+                               {"dnt_requests", row.dnt_requests},
+                               {"dnt_events", row.dnt_events}};
     if (check) one["balances"] = row.balances();
     out["apps"].push_back(std::move(one));
   }
@@ -49,12 +52,13 @@ void print_text(const std::vector<LedgerRow>& rows) {
   std::int64_t events = 0;
   for (const LedgerRow& row : rows) {
     events += row.rows;
-    std::printf("%-40s %12lld events  %lld duplicates  %lld rejected  %lld batches\n",
+    std::printf("%-40s %12lld events  %lld duplicates  %lld rejected  %lld batches  %lld dnt\n",
                 (row.organization + "/" + row.application).c_str(),
                 static_cast<long long>(row.rows),
                 static_cast<long long>(row.duplicates),
                 static_cast<long long>(row.rejected),
-                static_cast<long long>(row.batches));
+                static_cast<long long>(row.batches),
+                static_cast<long long>(row.dnt_requests));
   }
   std::printf("%-40s %12lld events\n", "total", static_cast<long long>(events));
 }
@@ -85,6 +89,13 @@ Result<int> count(const Cli& cli, const EventOptions& options) {
   });
 }
 
+// Apps choose their words; what a terminal would obey is not shown to it.
+std::string printable(const nlohmann::json& event, const char* member) {
+  std::string text = event.value(member, std::string("-"));
+  std::ranges::replace_if(text, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+  return text;
+}
+
 Result<int> list(const Cli& cli, const EventOptions& options) {
   return read_storage(cli, [&options](Storage& storage) -> Result<int> {
     const auto visit = [&options](const nlohmann::json& event) {
@@ -93,10 +104,10 @@ Result<int> list(const Cli& cli, const EventOptions& options) {
         return;
       }
       std::printf("%s  %-20s %-8s %s\n",
-                  event.at("received").get<std::string>().c_str(),
-                  event.value("app", std::string("-")).c_str(),
-                  event.value("kind", std::string("-")).c_str(),
-                  event.value("name", std::string("-")).c_str());
+                  printable(event, "received").c_str(),
+                  printable(event, "app").c_str(),
+                  printable(event, "kind").c_str(),
+                  printable(event, "name").c_str());
     };
     TELEMETRYD_TRY(for_each_event(storage.database, options.filter(), options.limit, visit));
     return 0;

@@ -24,6 +24,7 @@ struct ServeOptions {
   std::string log_level = "info";
   unsigned max_connections = 1024;
   bool insecure_http = false;
+  KitLeniency kit;
 };
 
 Result<std::optional<TlsFiles>> read_tls(const ServeOptions& options) {
@@ -56,6 +57,7 @@ Result<ServerOptions> server_options(const Cli& cli, const ServeOptions& options
                     "or --insecure-http when something in front does TLS");
   }
   made.http.connections_max = options.max_connections;
+  made.kit = options.kit;
   return made;
 }
 
@@ -115,7 +117,7 @@ Result<int> serve(const Cli& cli, const ServeOptions& options) {
 
 void add_serve(CLI::App& app, Cli& cli) {
   auto options = std::make_shared<ServeOptions>();
-  CLI::App* verb = add_verb(app, cli, "serve", "Take events from daemons until stopped");
+  CLI::App* verb = add_verb(app, cli, "serve", "Take events from daemons and SDKs until stopped");
   verb->add_option("--listen", options->listen, "HOST:PORT, numeric; port 0: any")
       ->capture_default_str();
   verb->add_option("--tls-cert", options->tls_cert, "certificate chain, PEM");
@@ -127,6 +129,12 @@ void add_serve(CLI::App& app, Cli& cli) {
       ->check(CLI::Range(2, 65536))
       ->capture_default_str();
   verb->add_flag("--insecure-http", options->insecure_http, "plain HTTP beyond this machine");
+  verb->add_flag("--accept-plain-signatures",
+                 options->kit.plain_signatures,
+                 "telemetry-kit uploads that sign no nonce");
+  verb->add_flag("--accept-missing-token",
+                 options->kit.missing_token,
+                 "telemetry-kit uploads without a bearer token, by their path");
   verb->add_option("--log-level", options->log_level, "debug, info, warn or error")
       ->capture_default_str();
   verb->callback(

@@ -18,11 +18,17 @@ struct TokenOptions {
   std::string name;
   std::int64_t id = 0;
   int overlap_hours = 24;
+  std::string tier;  // empty: enterprise for a first one, that of the old one for another
   HandoutOptions handout;
   bool json = false;
 };
 
-using Change = std::function<Result<Application>(Registry&)>;
+struct Choice {
+  Application application;
+  Tier tier = Tier::kEnterprise;
+};
+
+using Change = std::function<Result<Choice>(Registry&)>;
 
 // A new token for the application that `choose` names, after what else it changes.
 Result<int> hand_out(const Cli& cli, const HandoutOptions& options, const Change& choose) {
@@ -31,9 +37,10 @@ Result<int> hand_out(const Cli& cli, const HandoutOptions& options, const Change
                     change_storage(cli, StorageMode::kWrite, [&](Storage& storage) -> Result<void> {
                       const SystemClock clock;
                       Registry registry(storage.database, clock);
-                      TELEMETRYD_ASSIGN(const Application application, choose(registry));
+                      TELEMETRYD_ASSIGN(const Choice choice, choose(registry));
+                      const auto& [application, tier] = choice;
                       TELEMETRYD_ASSIGN(NewToken token,
-                                        registry.create_token(application, storage.sealer));
+                                        registry.create_token(application, storage.sealer, tier));
                       TELEMETRYD_ASSIGN(Handout prepared,
                                         Handout::prepare(options, application, std::move(token)));
                       handout.emplace(std::move(prepared));
@@ -43,7 +50,13 @@ Result<int> hand_out(const Cli& cli, const HandoutOptions& options, const Change
   return status;
 }
 
-Result<Application> rotate(Registry& registry, const TokenOptions& options) {
+Result<Choice> choose_application(Registry& registry, const TokenOptions& options) {
+  TELEMETRYD_ASSIGN(Application application,
+                    registry.find_application(options.organization, options.name));
+  return Choice{std::move(application), parse_tier(options.tier).value_or(Tier::kEnterprise)};
+}
+
+Result<Choice> rotate(Registry& registry, const TokenOptions& options) {
   TELEMETRYD_ASSIGN(const Token old, registry.find_token(options.id));
   if (old.revoked) {
     return fail(ErrorCode::kFailedPrecondition,
@@ -52,7 +65,9 @@ Result<Application> rotate(Registry& registry, const TokenOptions& options) {
   }
   const UnixMs overlap_ms = std::int64_t{options.overlap_hours} * 3'600'000;
   TELEMETRYD_TRY(registry.expire_token(old.id, SystemClock().unix_ms() + overlap_ms));
-  return registry.find_application(old.organization, old.application);
+  TELEMETRYD_ASSIGN(Application application,
+                    registry.find_application(old.organization, old.application));
+  return Choice{std::move(application), parse_tier(options.tier).value_or(old.tier)};
 }
 
 std::string state_of(const Token& token) {
@@ -66,6 +81,7 @@ nlohmann::ordered_json to_json(const Token& token) {
   nlohmann::ordered_json line{{"id", token.id},
                               {"org", token.organization},
                               {"app", token.application},
+                              {"tier", tier_name(token.tier)},
                               {"state", state_of(token)},
                               {"created", time_text(token.created)}};
   if (token.expires) line["expires"] = time_text(*token.expires);
@@ -84,9 +100,10 @@ Result<int> list_tokens(const Cli& cli, bool json) {
         std::puts(to_json(token).dump().c_str());
         continue;
       }
-      std::printf("%4lld  %-32s %-40s last used %s\n",
+      std::printf("%4lld  %-32s %-10s %-40s last used %s\n",
                   static_cast<long long>(token.id),
                   (token.organization + "/" + token.application).c_str(),
+                  std::string(tier_name(token.tier)).c_str(),
                   state_of(token).c_str(),
                   token.last_used ? time_text(*token.last_used).c_str() : "never");
     }
@@ -110,15 +127,21 @@ void add_handout_options(CLI::App& verb, HandoutOptions& options) {
   verb.add_option("--out-dir", options.out_dir, "write token and secret to files in this folder");
 }
 
+void add_tier_option(CLI::App& verb, std::string& tier, const std::string& otherwise) {
+  verb.add_option("--tier", tier, "requests a minute: 10, 100, 1000, any number; " + otherwise)
+      ->check(CLI::IsMember({"free", "pro", "business", "enterprise"}));
+}
+
 void add_making_verbs(CLI::App& noun, Cli& cli, const std::shared_ptr<TokenOptions>& options) {
   CLI::App* create = add_verb(noun, cli, "create", "Make one more token for an application");
   create->add_option("--org", options->organization, "organization")->required();
   create->add_option("--app", options->name, "application")->required();
+  add_tier_option(*create, options->tier, "otherwise enterprise");
   add_handout_options(*create, options->handout);
   create->callback([&cli, options] {
     cli.action = [&cli, options] {
       return hand_out(cli, options->handout, [&](Registry& registry) {
-        return registry.find_application(options->organization, options->name);
+        return choose_application(registry, *options);
       });
     };
   });
@@ -128,6 +151,7 @@ void add_making_verbs(CLI::App& noun, Cli& cli, const std::shared_ptr<TokenOptio
   rotate_verb->add_option("--overlap-hours", options->overlap_hours, "how long the old one lives")
       ->check(CLI::Range(0, kOverlapHoursMax))
       ->capture_default_str();
+  add_tier_option(*rotate_verb, options->tier, "otherwise that of the old one");
   add_handout_options(*rotate_verb, options->handout);
   rotate_verb->callback([&cli, options] {
     cli.action = [&cli, options] {

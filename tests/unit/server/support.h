@@ -156,7 +156,8 @@ class Connection {
       reply.headers[line.substr(0, line.find(": "))] = line.substr(line.find(": ") + 2);
       at = end + 2;
     }
-    const std::size_t size = std::stoul(reply.headers["Content-Length"]);
+    const auto length = reply.headers.find("Content-Length");
+    const std::size_t size = length == reply.headers.end() ? 0 : std::stoul(length->second);
     while (buffer_.size() < head_end + 4 + size) fill();
     reply.body = buffer_.substr(head_end + 4, size);
     buffer_.erase(0, head_end + 4 + size);
