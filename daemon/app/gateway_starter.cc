@@ -124,7 +124,7 @@ void GatewayStarter::failed(const std::string& cause) {
       "why, and events over gRPC wait meanwhile",
       failures_,
       cause);
-  log::warn("gateway_failed",
+  log::warn("gateway_child_failed",
             {{"cause", cause}, {"failures", failures_}, {"again_in_ms", wait.count()}});
   timer_.start_once(wait);
 }

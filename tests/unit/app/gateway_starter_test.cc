@@ -92,8 +92,7 @@ TEST_F(GatewayStarterTest, TheFirstConnectionStartsItWithTheSocket) {
 }
 
 TEST_F(GatewayStarterTest, OnlyTheChildThatRunsIsBelieved) {
-  play("echo $$ >" + path("pid") + "; while [ ! -e " + path("go") +
-       " ]; do sleep 0.01; done");
+  play("echo $$ >" + path("pid") + "; while [ ! -e " + path("go") + " ]; do sleep 0.01; done");
   GatewayStarter& starter = make();
   starter.start();
   UniqueFd waiting = connect();
