@@ -58,6 +58,13 @@ TEST_F(Booking, WhatOnlyRowsSayOutlivesAKill) {
   EXPECT_EQ(account("accepted"), 5);
 }
 
+TEST_F(Booking, ACheckOfTheLedgerWritesNothing) {
+  store_frames(1, 3);
+  expect_balanced();
+  EXPECT_EQ(ask("SELECT value FROM ledger WHERE account='queued'"), 1);
+  open(small_store(dir_.path()));
+}
+
 TEST_F(Booking, TheTablesFollowAfterSoManyRows) {
   const std::uint64_t rows = store::Unbooked::kRowsMax + 2;
   store_frames(1, rows);
