@@ -96,7 +96,7 @@ void Client::wake_if_resting(uint64_t ring_used) {
 }
 
 void Client::wake() {
-  wake_sender(*block_, wake_write_);
+  wake_sender(*block_, wake_write_, pipe_inode_);
 }
 
 void Client::count_drop(telemetry_status_t status) {

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "telemetry_core/client.h"
+#include "telemetry_core/descriptor.h"
 #include "telemetry_core/ticks.h"
 
 namespace telemetryd::client {
@@ -51,14 +51,9 @@ uint8_t* map_wiped_on_fork(size_t size) {
   return static_cast<uint8_t*>(memory);
 }
 
-uint64_t inode_of_pipe(int fd) {
-  struct stat status{};
-  return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode) ? status.st_ino : 0;
-}
-
 // The child may have closed everything and opened other files under the same numbers.
 void close_if_pipe(int fd, uint64_t inode) {
-  if (fd >= 0 && inode != 0 && inode_of_pipe(fd) == inode) close(fd);
+  if (still_has_inode(fd, S_IFIFO, inode)) close(fd);
 }
 
 }  // namespace
@@ -137,7 +132,7 @@ telemetry_status_t Client::start_instance() {
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return TELEMETRY_NO_MEMORY;
   wake_read_ = ends[0];
   wake_write_ = ends[1];
-  pipe_inode_ = inode_of_pipe(wake_read_);
+  pipe_inode_ = inode_of(wake_read_, S_IFIFO);
 
   memcpy(hello_.instance, random.instance, sizeof hello_.instance);
   memcpy(hello_.session_id, random.session, sizeof hello_.session_id);
@@ -155,6 +150,7 @@ telemetry_status_t Client::start_instance() {
                  .session = &session_,
                  .surroundings = &surroundings_,
                  .wake_fd = wake_read_,
+                 .wake_inode = pipe_inode_,
                  .frame_bytes_target = frame_bytes_target_});
   return start_thread();
 }

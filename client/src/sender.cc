@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "telemetry_core/descriptor.h"
 #include "telemetry_core/ticks.h"
 
 namespace telemetryd::client {
@@ -24,8 +25,10 @@ size_t least_worth_draining(const Ring& ring, uint32_t frame_bytes_target) {
 
 }  // namespace
 
-void wake_sender(Block& block, int wake_fd) {
+void wake_sender(Block& block, int wake_fd, uint64_t wake_inode) {
   block.rest.store(Rest::kBusy, std::memory_order_relaxed);
+  // When the app closed the pipe, the sender looks by itself now and then.
+  if (!still_has_inode(wake_fd, S_IFIFO, wake_inode)) return;
   const uint8_t byte = 0;
   // A full pipe is a wake-up already.
   [[maybe_unused]] const ssize_t wrote = write(wake_fd, &byte, 1);
@@ -266,12 +269,16 @@ void Sender::poll_until(uint64_t deadline_ns) {
     timeout.tv_nsec = static_cast<long>(left % 1'000'000'000);
   }
   const int ready = ppoll(fds, 2, deadline_ns == kNever ? nullptr : &timeout, nullptr);
-  if (ready > 0 && (fds[0].revents & POLLNVAL) != 0) {
-    // The app closed every descriptor, ours included. Looking now and then is what is left.
+  if (ready > 0 && fds[0].revents != 0) take_wake_up();
+}
+
+// The app may have closed one or both ends of the pipe and opened something else under their
+// numbers. Looking now and then is what is left then.
+void Sender::take_wake_up() {
+  uint8_t bytes[64];
+  if (!still_has_inode(parts_.wake_fd, S_IFIFO, parts_.wake_inode) ||
+      read(parts_.wake_fd, bytes, sizeof bytes) == 0) {
     parts_.wake_fd = -1;
-  } else if (ready > 0 && fds[0].revents != 0) {
-    uint8_t bytes[64];
-    [[maybe_unused]] const ssize_t got = read(parts_.wake_fd, bytes, sizeof bytes);
   }
 }
 

@@ -29,6 +29,7 @@ class Sender {
     Session* session;
     const Surroundings* surroundings;
     int wake_fd;  // readable when somebody wants the sender
+    uint64_t wake_inode;
     uint32_t frame_bytes_target;
   };
 
@@ -49,6 +50,7 @@ class Sender {
   void rest(bool drained);
   bool must_not_sleep(Rest rest);
   void poll_until(uint64_t deadline_ns);
+  void take_wake_up();
   void finish();
   void drop_ring();
 
@@ -59,6 +61,6 @@ class Sender {
 };
 
 // Makes a sender that rests look at its work. `wake_fd` is the writing end.
-void wake_sender(Block& block, int wake_fd);
+void wake_sender(Block& block, int wake_fd, uint64_t wake_inode);
 
 }  // namespace telemetryd::client

@@ -3,21 +3,14 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "telemetry_core/descriptor.h"
 #include "telemetry_core/ticks.h"
 
 namespace telemetryd::client {
 namespace {
-
-bool socket_inode(int fd, uint64_t& inode) {
-  struct stat status{};
-  if (fstat(fd, &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
-  inode = status.st_ino;
-  return true;
-}
 
 bool no_losses(const Losses& losses) {
   return same_losses(losses, Losses{});
@@ -95,8 +88,9 @@ bool Session::connect(const char* path, uint64_t now) {
   memcpy(address.sun_path, path, size + 1);
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      !socket_inode(fd, socket_inode_)) {
+  socket_inode_ = inode_of(fd, S_IFSOCK);
+  if (socket_inode_ == 0 ||
+      ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     close(fd);
     return false;
   }
@@ -135,7 +129,9 @@ uint64_t Session::random() {
 void Session::pump(uint64_t now) {
   if (fd_ < 0) return;
   wants_write_ = false;
-  if (!read_input(now) || !write_output(now)) lost_connection(now);
+  // The app may have closed our descriptor and opened something else under its number.
+  const bool ours = still_has_inode(fd_, S_IFSOCK, socket_inode_);
+  if (!ours || !read_input(now) || !write_output(now)) lost_connection(now);
 }
 
 uint64_t Session::next_timer() const {
@@ -149,9 +145,7 @@ void Session::lost_connection(uint64_t now) {
 
 void Session::shut_down() {
   if (fd_ < 0) return;
-  // The app may have closed our descriptor and opened something else under its number.
-  uint64_t inode = 0;
-  if (socket_inode(fd_, inode) && inode == socket_inode_) {
+  if (still_has_inode(fd_, S_IFSOCK, socket_inode_)) {
     // A forked child may hold a copy; the daemon must see the end of this connection all the same.
     shutdown(fd_, SHUT_RDWR);
     close(fd_);
@@ -166,8 +160,7 @@ void Session::shut_down() {
 }
 
 void Session::disown() {
-  uint64_t inode = 0;
-  if (fd_ >= 0 && socket_inode(fd_, inode) && inode == socket_inode_) close(fd_);
+  if (still_has_inode(fd_, S_IFSOCK, socket_inode_)) close(fd_);
   fd_ = -1;
 }
 

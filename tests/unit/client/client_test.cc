@@ -1,7 +1,13 @@
 #include <csignal>
+#include <fcntl.h>
 #include <filesystem>
 #include <set>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <thread>
+#include <unistd.h>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -359,6 +365,58 @@ TEST_F(ClientTest, ADaemonThatDiesRaisesNoSignal) {
   close(client, 0, TELEMETRY_TIMEOUT);
   std::signal(SIGPIPE, before);
   EXPECT_EQ(raised, 0);
+}
+
+// The client's descriptors: both ends of its pipe and the socket that is connected to `path`.
+std::vector<int> descriptors_of_client(const std::string& path, const std::set<int>& before) {
+  std::vector<int> found;
+  for (int fd = 3; fd < 256; ++fd) {
+    if (before.contains(fd)) continue;
+    struct stat status{};
+    if (fstat(fd, &status) != 0) continue;
+    sockaddr_un address{};
+    socklen_t size = sizeof address;
+    const bool connected = getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+                           path == address.sun_path;
+    if (connected || S_ISFIFO(status.st_mode)) found.push_back(fd);
+  }
+  return found;
+}
+
+// What a program that makes itself a daemon does: it closes everything and opens files of its own,
+// which get the same numbers.
+TEST_F(ClientTest, WhatTakesTheNumbersOfItsDescriptorsIsNeitherReadNorWritten) {
+  test::FakeDaemon daemon(socket_path());
+  daemon.start();
+  std::set<int> before;
+  for (int fd = 0; fd < 256; ++fd) {
+    if (fcntl(fd, F_GETFD) >= 0) before.insert(fd);
+  }
+  telemetry_client_t* client = open();
+  track(client, "one");
+  ASSERT_EQ(telemetry_flush(client, kLong), TELEMETRY_OK);
+  const std::vector<int> numbers = descriptors_of_client(socket_path(), before);
+  ASSERT_EQ(numbers.size(), 3u);
+
+  std::vector<int> far_ends;
+  for (const int number : numbers) {
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    ASSERT_EQ(write(ends[1], "theirs", 6), 6);
+    ASSERT_EQ(dup2(ends[0], number), number);
+    ::close(ends[0]);
+    far_ends.push_back(ends[1]);
+  }
+  track(client, "two");
+  EXPECT_EQ(close(client).acknowledged, 2u);
+
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    char text[64];
+    EXPECT_EQ(read(far_ends[i], text, sizeof text), -1) << "nothing was written to " << i;
+    EXPECT_EQ(read(numbers[i], text, sizeof text), 6) << "nothing was read from " << i;
+    ::close(far_ends[i]);
+    ::close(numbers[i]);
+  }
 }
 
 TEST_F(ClientTest, OptionsThatBreakARuleAreInvalid) {
