@@ -35,6 +35,8 @@ class Hub {
     std::string ingest_socket;
     std::chrono::milliseconds idle_exit{60'000};
     bool exits_when_idle = true;
+    // An answer that nobody reads ends its call after this.
+    std::chrono::milliseconds write_deadline{30'000};
   };
 
   struct Hooks {
@@ -62,6 +64,8 @@ class Hub {
   bool stopping() const { return stopping_; }
 
   Upstreams& upstreams() { return upstreams_; }
+
+  std::chrono::milliseconds write_deadline() const { return options_.write_deadline; }
 
   bool room_for(std::uint32_t uid) const;
 

@@ -137,7 +137,7 @@ int main_in(std::span<const char* const> words) {
   }
   log::open("telemetryd-gateway", loaded.config->daemon.log_level);
   if (const auto ran = run(*loaded.config, *arguments); !ran) {
-    log::error("gateway_failed", {{"cause", ran.error().message()}});
+    log::error("gateway_not_serving", {{"cause", ran.error().message()}});
     return kExitFailed;
   }
   return kExitOk;

@@ -168,7 +168,7 @@ void Session::write_more() {
   if (!write_deadline_) {
     write_deadline_ = hub_.timer([this] { on_write_deadline(); });
   }
-  write_deadline_->start_once(kWriteDeadline);
+  write_deadline_->start_once(hub_.write_deadline());
   caller_->write(std::move(response));
 }
 

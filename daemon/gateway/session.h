@@ -34,7 +34,6 @@ class Session final : public Call, public Waiter {
   enum class Kind { kPublish, kPublishStream };
 
   static constexpr std::size_t kWindow = 64;
-  static constexpr std::chrono::milliseconds kWriteDeadline{30'000};
 
   // `peer`: of the connection, for senders without a uid of their own.
   Session(Hub& hub, std::uint32_t uid, std::string peer, Kind kind)

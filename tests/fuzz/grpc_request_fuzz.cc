@@ -60,8 +60,7 @@ void compare(const gateway::Request& request, std::string_view batch, std::strin
                                        {.event_bytes_max = 4096});
   if (!summary) return;
   telemetry::v1::PublishRequest parsed;
-  TELEMETRYD_CHECK(
-      parsed.ParseFromArray(message.data(), static_cast<int>(message.size())));
+  TELEMETRYD_CHECK(parsed.ParseFromArray(message.data(), static_cast<int>(message.size())));
   TELEMETRYD_CHECK(static_cast<std::uint32_t>(parsed.events_size()) == summary->count);
   TELEMETRYD_CHECK(parsed.number() == request.number);
   TELEMETRYD_CHECK(parsed.oldest_number() == request.oldest_number);

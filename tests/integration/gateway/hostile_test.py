@@ -1,0 +1,84 @@
+"""Does a sender that means harm cost itself something, and nobody else?"""
+
+import os
+import pwd
+import subprocess
+import sys
+import unittest
+
+from rig import PATIENCE, RigTest, acknowledged, event, request
+
+HOSTILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hostile.py")
+
+
+class Hostile(RigTest):
+    def attack(self, what):
+        uid = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
+        return subprocess.Popen([sys.executable, "-B", HOSTILE, what, self.rig.path, str(uid)],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def setUp(self):
+        super().setUp()
+        self.neighbour, self.instance, self.at = self.client(), os.urandom(16), 0
+        self.publish_beside()
+
+    def publish_beside(self):
+        self.at += 1
+        message = request([event(b"neighbour")], self.instance, self.at)
+        self.assertEqual(acknowledged(self.neighbour.publish(message)), self.at)
+
+    def outcome(self, what):
+        """What the attacker saw, while a neighbour goes on publishing over one connection."""
+        attacker = self.attack(what)
+        while True:
+            self.publish_beside()
+            try:
+                attacker.wait(0.1)
+                break
+            except subprocess.TimeoutExpired:
+                pass
+        out = attacker.communicate(timeout=PATIENCE)[0]
+        self.publish_beside()
+        self.assertIsNone(self.rig.gateway.poll())
+        return out.strip()
+
+    def test_a_ping_flood_ends_its_connection(self):
+        self.assertEqual(self.outcome("ping_flood"), "goaway [11]")
+
+    def test_a_rapid_reset_is_cut_off(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root: the connections of a whole user are cut off")
+        self.assertEqual(self.outcome("rapid_reset"), "cut off True")
+
+    def test_compressed_messages_are_not_unpacked(self):
+        self.assertEqual(self.outcome("zip_bomb"), "refused True")
+
+    def test_headers_above_the_limit_are_refused(self):
+        large = [("x-%d" % at, "v" * 120) for at in range(110)]
+        refused = self.refusal(lambda: self.neighbour.publish(request([event()]), large))
+        self.assertEqual(refused[0], "RESOURCE_EXHAUSTED")
+        self.publish_beside()
+
+    def test_what_is_no_http2_is_closed(self):
+        self.assertEqual(self.outcome("garbage"), "closed")
+
+    def test_connections_of_one_user_are_limited(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root to be two users")
+        self.assertEqual(self.outcome("many_connections"), "refused 16")
+
+    def test_a_stream_that_never_reads_its_refusals_is_read_no_further(self):
+        attacker = self.attack("never_read")
+        self.addCleanup(attacker.kill)
+        word, stopped, sent = attacker.stdout.readline().split()
+        self.assertEqual((word, stopped), ("stopped", "True"))
+        # What HTTP/2's own windows hold beside a few requests.
+        self.assertLess(int(sent), 200)
+        self.publish_beside()
+        attacker.communicate(timeout=PATIENCE)
+        self.publish_beside()
+        self.assertEqual(self.rig.ledger()["accepted"], self.at)
+
+
+if __name__ == "__main__":
+    unittest.main()

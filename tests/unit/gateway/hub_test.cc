@@ -1,0 +1,129 @@
+#include "gateway/hub.h"
+
+#include <gtest/gtest.h>
+
+#include "rig.h"
+
+namespace telemetryd::gateway {
+namespace {
+
+using namespace std::chrono_literals;
+using Kind = Session::Kind;
+
+TEST(Idle, TheGatewayStopsWhenNothingIsUnansweredAndNothingCame) {
+  HubRig rig(1ms);
+  rig.clock.advance(1ms);
+  const auto quiet = rig.begin(Kind::kPublishStream);
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.stopped == 1; }));
+  EXPECT_EQ(rig.stopping, 1);
+  EXPECT_EQ(quiet.caller->ended->code, StatusCode::kUnavailable);
+  EXPECT_TRUE(quiet.caller->ended->retry_after);
+  const auto late = rig.begin(Kind::kPublish);
+  EXPECT_EQ(late.caller->ended->code, StatusCode::kUnavailable);
+}
+
+TEST(Idle, ARequestWithoutItsAnswerKeepsTheGateway) {
+  HubRig rig(1ms);
+  rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublish);
+  call.send(request_bytes(1));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 1; }));
+  for (int i = 0; i < 50; ++i) {
+    rig.clock.advance(1ms);
+    rig.loop.poll();
+  }
+  EXPECT_EQ(rig.stopping, 0);
+  rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(1); });
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return call.caller->over(); }));
+  EXPECT_EQ(call.caller->ended->code, StatusCode::kOk);
+  ASSERT_TRUE(turn_until(rig.loop, [&] {
+    rig.clock.advance(1ms);
+    return rig.stopped == 1;
+  }));
+}
+
+TEST(Stopping, WaitsForTheAnswersThatAreOnTheirWay) {
+  HubRig rig;
+  rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublish);
+  call.send(request_bytes(1));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 1; }));
+  rig.hub.stop("test");
+  EXPECT_EQ(rig.stopping, 1);
+  EXPECT_EQ(rig.stopped, 0);
+  rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(1); });
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.stopped == 1; }));
+  EXPECT_EQ(call.caller->ended->code, StatusCode::kOk);
+}
+
+TEST(Room, AboveTheBytesOfAUidOnlyItsCallsAreNotRead) {
+  HubRig rig;
+  rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublishStream);
+  const std::string large = field(1, event_bytes("e", field(99, std::string(1u << 20, 'x'))));
+  call.send(large + field(2, instance_bytes()) + field(3, 1) + field(5, kContext));
+  for (std::uint64_t number = 2; number <= 16; ++number) call.send(large + field(3, number));
+  const auto same = rig.begin(Kind::kPublish);
+  const auto other = rig.begin(Kind::kPublish, 1001);
+  EXPECT_EQ(same.caller->reads, 0);
+  EXPECT_EQ(other.caller->reads, 1);
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 16; }));
+  rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(1); });
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return same.caller->reads == 1; }));
+}
+
+TEST(Flood, ASenderThatGivesUpAThousandCallsInASecondIsCutOffOnce) {
+  HubRig rig;
+  for (std::uint32_t i = 0; i < Hub::kGivenUpMax - 1; ++i) rig.hub.given_up(1000, "");
+  rig.hub.given_up(1001, "");
+  EXPECT_TRUE(rig.floods.empty());
+  rig.clock.advance(Hub::kGivenUpWindow);
+  for (std::uint32_t i = 0; i < Hub::kGivenUpMax - 1; ++i) rig.hub.given_up(1000, "");
+  EXPECT_TRUE(rig.floods.empty());
+  for (int i = 0; i < 5; ++i) rig.hub.given_up(1000, "");
+  ASSERT_EQ(rig.floods.size(), 1u);
+  EXPECT_EQ(rig.floods[0].first, 1000u);
+}
+
+TEST(Upstreams, ThereAreOnlySoManyInstancesOfAUserAndIdleOnesMakeRoom) {
+  HubRig rig;
+  bool answer = false;
+  rig.daemon.on_events([&](FakeDaemon::Peer& peer, const test::ReceivedFrame& frame) {
+    if (answer) rig.daemon.accept(peer, frame);
+  });
+  rig.daemon.start();
+  const auto with_instance = [](char fill) {
+    return field(1, event_bytes()) + field(2, instance_bytes(fill)) + field(3, 1) +
+           field(5, kContext);
+  };
+  std::vector<HubRig::Running> calls;
+  for (std::size_t i = 0; i < Upstreams::kConnectionsPerUidMax; ++i) {
+    calls.push_back(rig.begin(Kind::kPublish));
+    calls.back().send(with_instance(static_cast<char>(i + 1)));
+  }
+  const auto refused = rig.begin(Kind::kPublish);
+  refused.send(with_instance('z'));
+  ASSERT_TRUE(refused.caller->over());
+  EXPECT_EQ(refused.caller->ended->code, StatusCode::kUnavailable);
+  EXPECT_TRUE(refused.caller->ended->retry_after);
+
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == calls.size(); }));
+  rig.daemon.with_peers([&answer](FakeDaemon::Peer& peer) {
+    answer = true;
+    peer.ack(1);
+  });
+  for (const auto& call : calls) {
+    ASSERT_TRUE(turn_until(rig.loop, [&] { return call.caller->over(); }));
+  }
+  const auto taken = rig.begin(Kind::kPublish);
+  taken.send(with_instance('z'));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return taken.caller->over(); }));
+  EXPECT_EQ(taken.caller->ended->code, StatusCode::kOk);
+  EXPECT_EQ(rig.hub.upstreams().connections(), Upstreams::kConnectionsPerUidMax);
+}
+
+}  // namespace
+}  // namespace telemetryd::gateway
