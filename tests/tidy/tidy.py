@@ -21,7 +21,7 @@ HOMES = {
     "sqlite3.h": ["daemon/store", "server"],
     "microhttpd.h": ["daemon/admin", "server"],
     "curl/": ["daemon/forward", "ctl"],
-    "grpcpp/": ["daemon/gateway"],
+    "grpcpp/": ["daemon/gateway", "client/grpc"],
     "spdlog/": ["daemon/base"],
     "toml++/": ["daemon/config"],
     "toml.hpp": ["daemon/config"],
