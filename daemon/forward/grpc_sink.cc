@@ -30,7 +30,7 @@ std::string without(std::string text, std::string_view secret) {
 }  // namespace
 
 struct GrpcSink::Delivery {
-  Secret token;
+  std::shared_ptr<const Secret> token;
   GrpcDelivery state;
   std::function<void(v1::Outcome)> done;
 };
@@ -74,60 +74,73 @@ void GrpcSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> do
   if (!tried) return done(hold(tried.error().message()));
   auto state = GrpcDelivery::make(lease, kCallsMax, kSplitsMax);
   if (!state) return done(hold(state.error().message()));
-  start_calls(
-      std::make_shared<Delivery>(Delivery{std::move(*secret), std::move(*state), std::move(done)}));
+  start_calls(std::make_shared<Delivery>(Delivery{
+      std::make_shared<const Secret>(std::move(*secret)), std::move(*state), std::move(done)}));
 }
 
 void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
-  while (const auto call = delivery->state.next()) {
-    auto request = base_request(delivery->token);
-    if (!request) {
-      delivery->state.took(*call,
-                           {.fate = GrpcVerdict::Fate::kHold, .words = request.error().message()});
-      continue;
-    }
-    const std::string message = publish_request(destination_.name, call->piece);
-    request->total += std::chrono::seconds(message.size() / kUploadBytesPerSecondMin);
-    make_call(*request, kPublish, message);
-    context_.http.start(
-        std::move(*request),
-        [self = shared_from_this(), delivery, call = *call](const HttpResponse& response) {
-          GrpcVerdict verdict = judge_publish(response);
-          verdict.words = without(std::move(verdict.words), delivery->token.text());
-          delivery->state.took(call, std::move(verdict));
-          self->start_calls(delivery);
-        });
+  while (const auto next = delivery->state.next()) {
+    const auto publish =
+        std::make_shared<Call>(Call{kPublish, publish_request(destination_.name, next->piece)});
+    call(publish,
+         delivery->token,
+         [self = shared_from_this(), delivery, next = *next](const HttpResponse& response) {
+           GrpcVerdict verdict = judge_publish(response);
+           // gRPC servers of OpenSSL ask for a certificate, and close without a word when none
+           // comes.
+           if (response.closed && self->destination_.client_cert_file.empty()) {
+             verdict.words += "; so closes a relay that asks for a client_cert_file";
+           }
+           verdict.words = without(std::move(verdict.words), delivery->token->text());
+           delivery->state.took(next, std::move(verdict));
+           self->start_calls(delivery);
+         });
   }
-  if (delivery->state.finished()) delivery->done(delivery->state.outcome());
+  if (!delivery->state.finished()) return;
+  if (const auto done = std::exchange(delivery->done, nullptr)) done(delivery->state.outcome());
+}
+
+void GrpcSink::call(const std::shared_ptr<Call>& what,
+                    const std::shared_ptr<const Secret>& token,
+                    std::function<void(const HttpResponse&)> done) {
+  auto request = base_request(*token);
+  if (!request) {
+    HttpResponse none;
+    none.kind = HttpResponse::Kind::kSetup;
+    none.problem = request.error().message();
+    return done(none);
+  }
+  request->total += std::chrono::seconds(what->message.size() / kUploadBytesPerSecondMin);
+  make_call(*request, what->method, what->message);
+  ++what->tries;
+  context_.http.start(std::move(*request),
+                      [self = shared_from_this(), what, token, done = std::move(done)](
+                          const HttpResponse& response) {
+                        if (response.reset && what->tries < kTriesMax) {
+                          return self->call(what, token, done);
+                        }
+                        done(response);
+                      });
 }
 
 void GrpcSink::probe(std::function<void(ProbeOutcome)> done) {
   auto read = token();
   if (!read) return done({false, printable(read.error().message())});
-  const auto secret = std::make_shared<Secret>(std::move(*read));
-  auto request = base_request(*secret);
-  if (!request) return done({false, printable(request.error().message())});
-  make_call(*request, kHealth, kHealthRequest);
-  context_.http.start(
-      std::move(*request), [self = shared_from_this(), secret, done](const HttpResponse& response) {
-        const auto healthy = judge_health(response);
-        if (healthy) return self->probe_publish(secret, done);
-        done({false, printable(without(healthy.error().message(), secret->text()))});
-      });
-}
-
-void GrpcSink::probe_publish(const std::shared_ptr<Secret>& token,
-                             std::function<void(ProbeOutcome)> done) {
-  auto request = base_request(*token);
-  if (!request) return done({false, printable(request.error().message())});
-  make_call(*request, kPublish, "");
-  context_.http.start(
-      std::move(*request),
-      [self = shared_from_this(), token, done = std::move(done)](const HttpResponse& response) {
-        const auto asked = judge_empty_publish(response);
-        if (asked) return done({true, "gRPC: the relay is serving and takes these credentials"});
-        done({false, printable(without(asked.error().message(), token->text()))});
-      });
+  const auto secret = std::make_shared<const Secret>(std::move(*read));
+  const auto failed = [secret, done](const Error& error) {
+    done({false, printable(without(error.message(), secret->text()))});
+  };
+  const auto published = [done, failed](const HttpResponse& response) {
+    if (const auto asked = judge_empty_publish(response); !asked) return failed(asked.error());
+    done({true, "gRPC: the relay is serving and takes these credentials"});
+  };
+  const auto health = std::make_shared<Call>(Call{kHealth, std::string(kHealthRequest)});
+  call(health,
+       secret,
+       [self = shared_from_this(), secret, failed, published](const HttpResponse& response) {
+         if (const auto healthy = judge_health(response); !healthy) return failed(healthy.error());
+         self->call(std::make_shared<Call>(Call{kPublish, ""}), secret, published);
+       });
 }
 
 }  // namespace telemetryd::forward

@@ -31,6 +31,9 @@ class GrpcSink final : public Sink, public std::enable_shared_from_this<GrpcSink
   static constexpr std::size_t kCallsMax = 8;
   static constexpr std::uint32_t kSplitsMax = 64;
   static constexpr std::size_t kUploadBytesPerSecondMin = 16u << 10;
+  // curl 7.88 loses an answer that comes before the request has ended, as refusals may; the same
+  // request is made again, since its instance lets it count once.
+  static constexpr unsigned kTriesMax = 8;
 
   GrpcSink(config::Destination destination, const SinkContext& context)
       : destination_(std::move(destination)), context_(context) {}
@@ -42,11 +45,21 @@ class GrpcSink final : public Sink, public std::enable_shared_from_this<GrpcSink
 
  private:
   struct Delivery;
+
+  struct Call {
+    std::string_view method;
+    std::string message;
+    unsigned tries = 0;
+  };
+
   [[nodiscard]] Result<Secret> token() const;
-  // Url, TLS, bounds and credentials; the call itself is added by make_call.
+  // Url, TLS, bounds and credentials.
   [[nodiscard]] Result<HttpRequest> base_request(const Secret& token) const;
   void start_calls(const std::shared_ptr<Delivery>& delivery);
-  void probe_publish(const std::shared_ptr<Secret>& token, std::function<void(ProbeOutcome)> done);
+  // `done` is told how it ended, or kSetup when it could not begin.
+  void call(const std::shared_ptr<Call>& what,
+            const std::shared_ptr<const Secret>& token,
+            std::function<void(const HttpResponse&)> done);
 
   config::Destination destination_;
   SinkContext context_;

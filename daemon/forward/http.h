@@ -34,7 +34,7 @@ struct HttpRequest {
   std::filesystem::path client_key_file;
   bool plain_http = false;  // http:// may be used
   bool direct = false;      // no proxy, whatever the environment says
-  bool http2 = false;       // nothing older; requests at a time share one connection
+  bool http2 = false;       // over TLS, requests at a time share one connection
   std::chrono::milliseconds stall_max{30000};
   std::chrono::milliseconds total{30000};
 };
@@ -53,6 +53,8 @@ struct HttpResponse {
   std::string body;
   std::string location;
   std::vector<HttpHeader> headers;  // and trailers; of an http2 request only
+  bool reset = false;   // kNetwork: the peer ended this http2 request; its words, if any, are lost
+  bool closed = false;  // kNetwork: the peer went after the TLS handshake and before an answer
   std::chrono::seconds retry_after{0};
 };
 
