@@ -113,8 +113,12 @@ class Reader {
     return std::nullopt;
   }
 
-  // Two occurrences of a message field are merged, which concatenation does.
+  // Two occurrences of a message field are merged, which concatenation does; but each has to be a
+  // message alone, not only what they make together.
   std::optional<Status> take_context(std::string_view bytes) {
+    if (const char* rule = event::check_strings(bytes, kMachineId)) {
+      return invalid(std::string("context: ") + rule);
+    }
     std::string& context = request_.context ? *request_.context : request_.context.emplace();
     if (context.size() + bytes.size() > kContextBytesMax) {
       return invalid("context is larger than " + std::to_string(kContextBytesMax) + " bytes");
@@ -124,9 +128,6 @@ class Reader {
   }
 
   std::optional<Status> check_context() const {
-    if (const char* rule = event::check_strings(*request_.context, kMachineId)) {
-      return invalid(std::string("context: ") + rule);
-    }
     Cursor cursor(*request_.context);
     std::string_view app;
     while (!cursor.at_end()) {

@@ -48,7 +48,8 @@ TEST(Request, BecomesAFrameOrAnInvalidArgumentWithTheReason) {
       {"an app of 65 letters", field(5, field(1, std::string(65, 'a'))), "1 to 64 of a-z"},
       {"a context that is not UTF-8", field(5, kContext + field(2, "\xff")), "not UTF-8"},
       {"a context that is no message", field(5, "\xff"), "context: "},
-      {"a context of 4001 bytes", field(5, std::string(4001, 'x')), "larger than 4000 bytes"},
+      {"a context in two halves", field(5, "\x0a\x04") + field(5, "tool"), "context: "},
+      {"a context of 4001 bytes", field(5, field(2, std::string(3998, 'x'))), "larger than 4000"},
   };
   for (const Row& row : rows) {
     const auto request = convert(row.message);
