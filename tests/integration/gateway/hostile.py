@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import sys
+import time
 
 from http2 import (DATA, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PING, RST_STREAM, WINDOW_UPDATE, Http2,
                    become, message)
@@ -41,16 +42,18 @@ def ping_flood(path):
 
 def rapid_reset(path):
     peer = Http2(path)
-    sent = 0
+    begun = time.monotonic()
     try:
         for stream in range(1, 100_001, 2):
             peer.open_call(stream, STREAM)
             peer.send(RST_STREAM, 0, stream, struct.pack(">I", 8))
-            sent += 1
     except (ConnectionError, TimeoutError):
-        pass
-    until_closed(peer)
-    print("cut off", sent < 50_000)
+        until_closed(peer)
+        print("cut off")
+        return
+    # A machine that is busy with other things may not manage a flood.
+    rate = 50_000 / (time.monotonic() - begun)
+    print("too slow" if rate < 5_000 else "not cut off")
 
 
 def never_read(path):
