@@ -100,6 +100,7 @@ class SqliteStore final : public Store {
   Result<void> book(Seq up_to);
   Result<void> book_now();
   Result<void> put_client(const ClientKey& key, std::uint64_t high_water);
+  Result<void> forget_oldest_clients();
   Result<void> load_unbooked();
 
   // sqlite_store_commit.cc
@@ -169,6 +170,7 @@ class SqliteStore final : public Store {
 
   Books books_;
   ClientCache clients_;
+  std::uint32_t clients_put_ = 0;  // since they were counted last
   Unbooked unbooked_;
   std::map<Seq, std::uint32_t> next_indexes_;  // rows delivered in part
   std::map<AppId, Cursor> cursors_;

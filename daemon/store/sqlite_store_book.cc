@@ -1,9 +1,16 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "store/sqlite_store.h"
 
 namespace telemetryd::store {
+namespace {
+
+// Of `clients_max`: how many instances may come between two counts, and how many go at a time.
+constexpr std::uint32_t kClientsShare = 16;
+
+}  // namespace
 
 // In the caller's transaction: the tables take over what the rows up to `up_to` say.
 Result<void> SqliteStore::book(Seq up_to) {
@@ -20,8 +27,28 @@ Result<void> SqliteStore::book_now() {
 }
 
 Result<void> SqliteStore::put_client(const ClientKey& key, std::uint64_t high_water) {
-  return sql_.put_client.run(
-      key.uid, Blob{as_text(key.instance)}, high_water, clock_.unix_ms(), epoch_);
+  TELEMETRYD_TRY(sql_.put_client.run(
+      key.uid, Blob{as_text(key.instance)}, high_water, clock_.unix_ms(), epoch_));
+  if (++clients_put_ < std::max(1u, options_.clients_max / kClientsShare)) return {};
+  clients_put_ = 0;
+  return forget_oldest_clients();
+}
+
+// Senders that never say goodbye would fill the store in the end. The user with the most instances
+// pays, so nobody can push out another's. A sender that is forgotten while it is connected is told
+// OUT_OF_ORDER and goes on where its next HELLO says.
+Result<void> SqliteStore::forget_oldest_clients() {
+  TELEMETRYD_ASSIGN(const std::int64_t known, db_.ask_integer("SELECT count(*) FROM clients"));
+  if (known <= options_.clients_max) return {};
+  TELEMETRYD_ASSIGN(const std::int64_t uid,
+                    db_.ask_integer("SELECT uid FROM clients GROUP BY uid "
+                                    "ORDER BY count(*) DESC LIMIT 1"));
+  TELEMETRYD_ASSIGN(Statement forget,
+                    db_.prepare("DELETE FROM clients WHERE uid=?1 AND instance IN (SELECT instance "
+                                "FROM clients WHERE uid=?1 ORDER BY seen_unix_ms LIMIT ?2)"));
+  const std::int64_t surplus = known - options_.clients_max + options_.clients_max / kClientsShare;
+  log::info("instances_forgotten", {{"uid", uid}, {"count", surplus}});
+  return forget.run(uid, surplus);
 }
 
 // Rows that a crash left unbooked. Nothing has touched them since: whatever removes or delivers a

@@ -46,6 +46,8 @@ struct Options {
   std::uint64_t wal_pregrow_bytes = 16ull << 20;
   std::uint32_t row_bytes_max = 256u << 10;
   std::uint32_t row_events_max = 1000;
+  // Instances remembered for deduplication; above it the user with the most loses the oldest.
+  std::uint32_t clients_max = 65536;
   // SQLite VFS to use; empty: the platform's. Tests pass the recording one.
   std::string vfs;
 };

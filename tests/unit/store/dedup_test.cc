@@ -39,6 +39,26 @@ TEST_F(Dedup, EveryNumberIsConsumedAndEveryFrameKept) {
   EXPECT_EQ(store_->list({.limit = 1000})->size(), 200u);
 }
 
+TEST_F(Dedup, TheUserWithTheMostInstancesLosesTheOldest) {
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  store::Options options = small_store(dir_.path());
+  options.clients_max = 16;
+  open(options);
+  const auto neighbour = client(1, "shop", 7);
+  commit({frame(neighbour, 1, {"a"})});
+  for (std::uint8_t instance = 1; instance <= 100; ++instance) {
+    clock_.advance(std::chrono::seconds(1));
+    const auto sender = client(instance, "shop", 8);
+    // A duplicate has to be counted, so the table takes over what the rows say.
+    commit({frame(sender, 1, {"b"}), frame(sender, 1, {"b"})});
+  }
+  reopen();
+  EXPECT_EQ(store_->high_water(neighbour->key).value(), 1u);
+  EXPECT_EQ(store_->high_water(client(1, "shop", 8)->key).value(), std::nullopt);
+  EXPECT_EQ(store_->high_water(client(100, "shop", 8)->key).value(), 1u);
+}
+
 TEST_F(Dedup, AnUnknownInstanceBeginsWhereItsHelloSays) {
   auto late = std::make_shared<store::ClientInfo>(*client(1));
   late->first_frame = 7;
