@@ -26,7 +26,10 @@ std::size_t length_at(std::string_view bytes) {
 }  // namespace
 
 Forwarder::Forwarder(UniqueFd link, const Clock& clock, Load load)
-    : link_(std::move(link)), clock_(clock), load_(std::move(load)) {}
+    : link_(std::move(link)),
+      clock_(clock),
+      load_(std::move(load)),
+      grpc_([this] { http_.wake(); }) {}
 
 Forwarder::~Forwarder() = default;
 
@@ -42,6 +45,7 @@ Result<void> Forwarder::run() {
   for (;;) {
     TELEMETRYD_TRY(write_link());
     const Http::Ready ready = http_.wait(link_.get(), !output_.empty());
+    grpc_.serve();
     if (!ready.readable) continue;
     TELEMETRYD_ASSIGN(const bool more, read_link());
     if (!more) return {};
@@ -60,7 +64,7 @@ void Forwarder::reload() {
     log::error("config_rejected", {{"cause", config_problem_}});
     return;
   }
-  const SinkContext context{http_, clock_, loaded.config->forward.request_timeout};
+  const SinkContext context{http_, grpc_, clock_, loaded.config->forward.request_timeout};
   std::map<std::string, std::shared_ptr<Sink>> sinks;
   for (const config::Destination& destination : loaded.config->destinations) {
     if (auto sink = make_sink(destination, context)) sinks[destination.name] = std::move(sink);

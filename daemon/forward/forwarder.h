@@ -20,6 +20,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "config/config.h"
+#include "forward/grpc_channel.h"
 #include "forward/http.h"
 #include "forward/sink.h"
 
@@ -57,6 +58,7 @@ class Forwarder {
   const Clock& clock_;
   Load load_;
   Http http_;
+  GrpcCalls grpc_;
   std::map<std::string, std::shared_ptr<Sink>> sinks_;
   std::string config_problem_;
   std::string input_;

@@ -1,18 +1,17 @@
 #include "forward/grpc_sink.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "forward/grpc_delivery.h"
 #include "forward/grpc_verdict.h"
-#include "forward/grpc_wire.h"
 #include "forward/upstream.h"
-#include "forward/version.h"
 
 namespace telemetryd::forward {
 namespace {
 
-constexpr std::string_view kPublish = "telemetry.v1.IngestService/Publish";
-constexpr std::string_view kHealth = "grpc.health.v1.Health/Check";
+constexpr std::string_view kPublish = "/telemetry.v1.IngestService/Publish";
+constexpr std::string_view kHealth = "/grpc.health.v1.Health/Check";
 // HealthCheckRequest.service = "telemetry.v1.IngestService".
 constexpr std::string_view kHealthRequest = "\x0a\x1atelemetry.v1.IngestService";
 
@@ -27,71 +26,76 @@ std::string without(std::string text, std::string_view secret) {
   return text;
 }
 
+// Host and port of an url that split_url() takes.
+std::string address_of(std::string_view url, bool tls) {
+  const std::string_view rest = url.substr(url.find("//") + 2);
+  const std::string_view authority = rest.substr(0, rest.find('/'));
+  const std::size_t after_host = authority.starts_with('[') ? authority.find(']') : 0;
+  const bool port = authority.find(':', after_host) != std::string_view::npos;
+  return std::string(authority) + (port ? "" : tls ? ":443" : ":80");
+}
+
 }  // namespace
 
 struct GrpcSink::Delivery {
-  std::shared_ptr<const Secret> token;
+  std::shared_ptr<GrpcChannel> channel;
+  Secret token;
   GrpcDelivery state;
   std::function<void(v1::Outcome)> done;
 };
 
 Result<Secret> GrpcSink::token() const {
-  if (destination_.token_file.empty()) return Secret("");
-  return Secret::read(destination_.token_file);
+  if (destination_.token_file.empty()) return Secret();
+  TELEMETRYD_ASSIGN(Secret secret, Secret::read(destination_.token_file));
+  if (std::ranges::all_of(secret.text(), [](char c) { return c >= ' ' && c <= '~'; })) {
+    return secret;
+  }
+  return fail(ErrorCode::kInvalidArgument,
+              destination_.token_file.native() + ": a token is printable ASCII only");
 }
 
-Result<HttpRequest> GrpcSink::base_request(const Secret& token) const {
+Result<std::shared_ptr<GrpcChannel>> GrpcSink::channel() {
+  if (auto shared = channel_.lock()) return shared;
   TELEMETRYD_ASSIGN(const UrlParts url, split_url(destination_.url));
   const bool loopback = is_loopback(url.host);
   if (!url.tls && !loopback) {
     return fail(ErrorCode::kFailedPrecondition,
                 "events go to " + url.host + " over TLS only; use https");
   }
-  HttpRequest request;
-  request.url = destination_.url;
-  request.ca_file = destination_.ca_file;
-  request.client_cert_file = destination_.client_cert_file;
-  request.client_key_file = destination_.client_key_file;
-  request.plain_http = !url.tls;
-  request.direct = loopback;
-  request.stall_max = context_.request_timeout;
-  request.total = context_.request_timeout;
-  // An empty value removes curl's own header: waiting for "100 Continue" costs a round trip.
-  request.headers = {"Expect:", "User-Agent: " + std::string(kSender)};
-  if (token.text().empty()) return request;
-  std::string authorization = "Authorization: Bearer ";
-  authorization.reserve(authorization.size() + token.text().size());
-  authorization.append(token.text());
-  request.headers.push_back(std::move(authorization));
-  return request;
+  GrpcPeer peer;
+  peer.address = address_of(destination_.url, url.tls);
+  peer.tls = url.tls;
+  peer.direct = loopback;
+  peer.ca_file = destination_.ca_file;
+  peer.client_cert_file = destination_.client_cert_file;
+  peer.client_key_file = destination_.client_key_file;
+  auto opened = context_.grpc.open(peer);
+  if (opened) channel_ = *opened;
+  return opened;
 }
 
 void GrpcSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> done) {
   // Whatever is wrong before the first byte is wrong with files or settings.
   auto secret = token();
   if (!secret) return done(hold(secret.error().message()));
-  const auto tried = base_request(*secret);
-  if (!tried) return done(hold(tried.error().message()));
+  auto opened = channel();
+  if (!opened) return done(hold(opened.error().message()));
   auto state = GrpcDelivery::make(lease, kCallsMax, kSplitsMax);
   if (!state) return done(hold(state.error().message()));
-  start_calls(std::make_shared<Delivery>(Delivery{
-      std::make_shared<const Secret>(std::move(*secret)), std::move(*state), std::move(done)}));
+  start_calls(std::make_shared<Delivery>(
+      Delivery{std::move(*opened), std::move(*secret), std::move(*state), std::move(done)}));
 }
 
 void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
   while (const auto next = delivery->state.next()) {
-    const auto publish =
-        std::make_shared<Call>(Call{kPublish, publish_request(destination_.name, next->piece)});
-    call(publish,
+    call(delivery->channel,
+         kPublish,
+         publish_request(destination_.name, next->piece),
          delivery->token,
-         [self = shared_from_this(), delivery, next = *next](const HttpResponse& response) {
-           GrpcVerdict verdict = judge_publish(response);
-           // gRPC servers of OpenSSL ask for a certificate, and close without a word when none
-           // comes.
-           if (response.closed && self->destination_.client_cert_file.empty()) {
-             verdict.words += "; so closes a relay that asks for a client_cert_file";
-           }
-           verdict.words = without(std::move(verdict.words), delivery->token->text());
+         [self = shared_from_this(), delivery, next = *next](const GrpcAnswer& answer) {
+           GrpcVerdict verdict = judge_publish(answer);
+           if (answer.closed) verdict.words += self->on_closed();
+           verdict.words = without(std::move(verdict.words), delivery->token.text());
            delivery->state.took(next, std::move(verdict));
            self->start_calls(delivery);
          });
@@ -100,46 +104,53 @@ void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
   if (const auto done = std::exchange(delivery->done, nullptr)) done(delivery->state.outcome());
 }
 
-void GrpcSink::call(const std::shared_ptr<Call>& what,
-                    const std::shared_ptr<const Secret>& token,
-                    std::function<void(const HttpResponse&)> done) {
-  auto request = base_request(*token);
-  if (!request) {
-    HttpResponse none;
-    none.kind = HttpResponse::Kind::kSetup;
-    none.problem = request.error().message();
-    return done(none);
+// TLS 1.3 servers judge a client's certificate after the handshake, and those of gRPC close without
+// a word.
+std::string_view GrpcSink::on_closed() const {
+  if (!destination_.url.starts_with("https:")) return "";
+  if (destination_.client_cert_file.empty()) {
+    return "; so closes a relay that asks for a client_cert_file";
   }
-  request->total += std::chrono::seconds(what->message.size() / kUploadBytesPerSecondMin);
-  make_call(*request, what->method, what->message);
-  ++what->tries;
-  context_.http.start(std::move(*request),
-                      [self = shared_from_this(), what, token, done = std::move(done)](
-                          const HttpResponse& response) {
-                        if (response.reset && what->tries < kTriesMax) {
-                          return self->call(what, token, done);
-                        }
-                        done(response);
-                      });
+  return "; so closes a relay whose [gateway] client_ca_file did not sign client_cert_file";
+}
+
+void GrpcSink::call(const std::shared_ptr<GrpcChannel>& channel,
+                    std::string_view method,
+                    std::string message,
+                    const Secret& token,
+                    std::function<void(const GrpcAnswer&)> done) const {
+  const auto url = split_url(destination_.url);
+  GrpcCall call;
+  if (url) call.method = url->path;
+  call.method.append(method);
+  call.total =
+      context_.request_timeout + std::chrono::seconds(message.size() / kUploadBytesPerSecondMin);
+  call.message = std::move(message);
+  call.bearer = token.text();
+  context_.grpc.start(channel, call, std::move(done));
 }
 
 void GrpcSink::probe(std::function<void(ProbeOutcome)> done) {
   auto read = token();
   if (!read) return done({false, printable(read.error().message())});
+  const auto opened = channel();
+  if (!opened) return done({false, printable(opened.error().message())});
   const auto secret = std::make_shared<const Secret>(std::move(*read));
   const auto failed = [secret, done](const Error& error) {
     done({false, printable(without(error.message(), secret->text()))});
   };
-  const auto published = [done, failed](const HttpResponse& response) {
-    if (const auto asked = judge_empty_publish(response); !asked) return failed(asked.error());
+  const auto published = [done, failed](const GrpcAnswer& answer) {
+    if (const auto asked = judge_empty_publish(answer); !asked) return failed(asked.error());
     done({true, "gRPC: the relay is serving and takes these credentials"});
   };
-  const auto health = std::make_shared<Call>(Call{kHealth, std::string(kHealthRequest)});
-  call(health,
-       secret,
-       [self = shared_from_this(), secret, failed, published](const HttpResponse& response) {
-         if (const auto healthy = judge_health(response); !healthy) return failed(healthy.error());
-         self->call(std::make_shared<Call>(Call{kPublish, ""}), secret, published);
+  call(*opened,
+       kHealth,
+       std::string(kHealthRequest),
+       *secret,
+       [self = shared_from_this(), channel = *opened, secret, failed, published](
+           const GrpcAnswer& answer) {
+         if (const auto healthy = judge_health(answer); !healthy) return failed(healthy.error());
+         self->call(channel, kPublish, "", *secret, published);
        });
 }
 

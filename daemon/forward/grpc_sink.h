@@ -5,13 +5,14 @@
 // side by side on one connection. Whatever was accepted before a failure is recognised by its
 // instance when the lease comes again.
 //
-// Owns:    nothing between leases; connections are Http's.
+// Owns:    nothing between leases. A channel lives as long as a lease that uses it, so certificates
+//          that were renewed count from the next lease on.
 // Thread:  the forwarder's.
 // Limits:  kCallsMax at a time; kSplitsMax per row or part of a row; kUploadBytesPerSecondMin gives
 //          slow links time beyond request_timeout.
-// Fails:   see forward/grpc_verdict.h. A refused event is parked when anything else of the lease
-// was
-//          accepted; otherwise the destination is held, for then the fault is not the event's.
+// Fails:   see forward/grpc_verdict.h. A refused event is parked when anything else of the
+//          lease was accepted; otherwise the destination is held, for then the fault is not the
+//          event's.
 
 #pragma once
 
@@ -21,7 +22,7 @@
 #include "base/result.h"
 #include "base/secret.h"
 #include "config/config.h"
-#include "forward/http.h"
+#include "forward/grpc_channel.h"
 #include "forward/sink.h"
 
 namespace telemetryd::forward {
@@ -31,9 +32,6 @@ class GrpcSink final : public Sink, public std::enable_shared_from_this<GrpcSink
   static constexpr std::size_t kCallsMax = 8;
   static constexpr std::uint32_t kSplitsMax = 64;
   static constexpr std::size_t kUploadBytesPerSecondMin = 16u << 10;
-  // curl 7.88 loses an answer that comes before the request has ended, as refusals may; the same
-  // request is made again, since its instance lets it count once.
-  static constexpr unsigned kTriesMax = 8;
 
   GrpcSink(config::Destination destination, const SinkContext& context)
       : destination_(std::move(destination)), context_(context) {}
@@ -46,23 +44,21 @@ class GrpcSink final : public Sink, public std::enable_shared_from_this<GrpcSink
  private:
   struct Delivery;
 
-  struct Call {
-    std::string_view method;
-    std::string message;
-    unsigned tries = 0;
-  };
-
+  // Readable by gRPC, which takes printable ASCII only.
   [[nodiscard]] Result<Secret> token() const;
-  // Url, TLS, bounds and credentials.
-  [[nodiscard]] Result<HttpRequest> base_request(const Secret& token) const;
+  // Shared with the leases that are out; a new one otherwise.
+  [[nodiscard]] Result<std::shared_ptr<GrpcChannel>> channel();
+  std::string_view on_closed() const;
   void start_calls(const std::shared_ptr<Delivery>& delivery);
-  // `done` is told how it ended, or kSetup when it could not begin.
-  void call(const std::shared_ptr<Call>& what,
-            const std::shared_ptr<const Secret>& token,
-            std::function<void(const HttpResponse&)> done);
+  void call(const std::shared_ptr<GrpcChannel>& channel,
+            std::string_view method,
+            std::string message,
+            const Secret& token,
+            std::function<void(const GrpcAnswer&)> done) const;
 
   config::Destination destination_;
   SinkContext context_;
+  std::weak_ptr<GrpcChannel> channel_;
 };
 
 }  // namespace telemetryd::forward

@@ -1,9 +1,6 @@
 #include "forward/grpc_verdict.h"
 
-#include <algorithm>
-
 #include "event/wire.h"
-#include "forward/grpc_wire.h"
 #include "forward/sink.h"
 
 namespace telemetryd::forward {
@@ -63,49 +60,40 @@ bool heals_with_time(long status) {
   return status == 408 || status == 425 || status == 429 || status >= 500;
 }
 
-std::string foreign(const HttpResponse& response) {
-  return "status " + std::to_string(response.status) +
-         " from something that is not telemetryd-gateway; check url, and whether a proxy or a "
-         "captive portal is in the way";
-}
-
-GrpcVerdict judge_foreign(const HttpResponse& response) {
-  if (!heals_with_time(response.status)) return {.fate = Fate::kHold, .words = foreign(response)};
-  const std::chrono::milliseconds named(response.retry_after);
-  return {.fate = Fate::kRetry,
-          .retry_after = std::min<std::chrono::milliseconds>(named, std::chrono::hours(1)),
-          .words = foreign(response)};
-}
-
-std::string no_answer(const HttpResponse& response) {
-  switch (response.kind) {
-    case HttpResponse::Kind::kTls:
-      return printable("TLS: " + response.problem +
+// What to say, and whether time heals it, when there is no status of a telemetryd-gateway.
+std::string without_status(const GrpcAnswer& answer) {
+  switch (answer.kind) {
+    case GrpcAnswer::Kind::kForeign:
+      return (answer.http_status == 0 ? "an answer"
+                                      : "status " + std::to_string(answer.http_status)) +
+             " from something that is not telemetryd-gateway; check url, and whether a proxy or a "
+             "captive portal is in the way";
+    case GrpcAnswer::Kind::kTls:
+      return printable("TLS: " + answer.message +
                        "; check ca_file, client_cert_file and client_key_file");
-    case HttpResponse::Kind::kTooLarge:
-      return "answer larger than " + std::to_string(Http::kBodyBytesMax) + " bytes";
-    default: return printable(response.problem);
+    default: return printable(answer.message);
   }
 }
 
-GrpcVerdict judge_silence(const HttpResponse& response) {
-  const bool person =
-      response.kind == HttpResponse::Kind::kTls || response.kind == HttpResponse::Kind::kSetup;
-  return {.fate = person ? Fate::kHold : Fate::kRetry, .words = no_answer(response)};
+Fate fate_without_status(const GrpcAnswer& answer) {
+  switch (answer.kind) {
+    case GrpcAnswer::Kind::kForeign:
+      return heals_with_time(answer.http_status) ? Fate::kRetry : Fate::kHold;
+    case GrpcAnswer::Kind::kTooLarge: return Fate::kRetry;
+    default: return Fate::kHold;
+  }
 }
 
-Error unreachable(std::string_view what, const HttpResponse& response) {
-  std::string words =
-      response.kind == HttpResponse::Kind::kAnswer ? foreign(response) : no_answer(response);
-  return {ErrorCode::kUnavailable, std::string(what) + ": " + words};
+std::string words_of(const GrpcAnswer& answer) {
+  return answer.kind == GrpcAnswer::Kind::kStatus ? describe(answer) : without_status(answer);
 }
 
 }  // namespace
 
-GrpcVerdict judge_publish(const HttpResponse& response) {
-  if (response.kind != HttpResponse::Kind::kAnswer) return judge_silence(response);
-  const GrpcAnswer answer = read_answer(response);
-  if (answer.kind == GrpcAnswer::Kind::kForeign) return judge_foreign(response);
+GrpcVerdict judge_publish(const GrpcAnswer& answer) {
+  if (answer.kind != GrpcAnswer::Kind::kStatus) {
+    return {.fate = fate_without_status(answer), .words = without_status(answer)};
+  }
   if (answer.code == GrpcCode::kOk && !acknowledges(answer.body)) {
     return {.fate = Fate::kHold,
             .words =
@@ -120,25 +108,20 @@ GrpcVerdict judge_publish(const HttpResponse& response) {
   return verdict;
 }
 
-Result<void> judge_health(const HttpResponse& response) {
+Result<void> judge_health(const GrpcAnswer& answer) {
   constexpr std::string_view kServing("\x08\x01", 2);  // HealthCheckResponse.status
-  if (response.kind != HttpResponse::Kind::kAnswer) return fail(unreachable("health", response));
-  const GrpcAnswer answer = read_answer(response);
-  if (answer.kind == GrpcAnswer::Kind::kForeign) return fail(unreachable("health", response));
-  if (answer.code != GrpcCode::kOk) {
-    return fail(ErrorCode::kUnavailable, "health: " + describe(answer));
+  if (answer.kind != GrpcAnswer::Kind::kStatus || answer.code != GrpcCode::kOk) {
+    return fail(ErrorCode::kUnavailable, "health: " + words_of(answer));
   }
   if (answer.body == kServing) return {};
   return fail(ErrorCode::kUnavailable,
               "health: not serving; telemetryd on that machine cannot be reached by its gateway");
 }
 
-Result<void> judge_empty_publish(const HttpResponse& response) {
-  if (response.kind != HttpResponse::Kind::kAnswer) return fail(unreachable("Publish", response));
-  const GrpcAnswer answer = read_answer(response);
-  if (answer.kind == GrpcAnswer::Kind::kForeign) return fail(unreachable("Publish", response));
-  if (answer.code == GrpcCode::kInvalidArgument) return {};
-  return fail(ErrorCode::kUnavailable, "Publish: " + describe(answer));
+Result<void> judge_empty_publish(const GrpcAnswer& answer) {
+  const bool status = answer.kind == GrpcAnswer::Kind::kStatus;
+  if (status && answer.code == GrpcCode::kInvalidArgument) return {};
+  return fail(ErrorCode::kUnavailable, "Publish: " + words_of(answer));
 }
 
 }  // namespace telemetryd::forward

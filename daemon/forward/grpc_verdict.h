@@ -13,7 +13,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "forward/http.h"
+#include "forward/grpc_answer.h"
 
 namespace telemetryd::forward {
 
@@ -27,15 +27,15 @@ struct GrpcVerdict {
   };
   Fate fate = Fate::kHold;
   std::chrono::milliseconds retry_after{0};  // 0: the peer named none
-  std::uint32_t code = 0;                    // gRPC's; 0 without an answer
+  std::uint32_t code = 0;                    // gRPC's; 0 without a status
   std::string words;                         // empty when accepted
 };
 
-GrpcVerdict judge_publish(const HttpResponse& response);
+GrpcVerdict judge_publish(const GrpcAnswer& answer);
 
 // Whether grpc.health.v1.Health/Check said SERVING; otherwise what it said.
-Result<void> judge_health(const HttpResponse& response);
+Result<void> judge_health(const GrpcAnswer& answer);
 // Whether a Publish without events got through to the point where events are asked for.
-Result<void> judge_empty_publish(const HttpResponse& response);
+Result<void> judge_empty_publish(const GrpcAnswer& answer);
 
 }  // namespace telemetryd::forward

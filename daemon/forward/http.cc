@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cerrno>
 #include <list>
 #include <string_view>
@@ -19,7 +18,6 @@ namespace {
 
 // Below this many bytes a second for stall_max, a transfer counts as standing still.
 constexpr long kStallBytesPerSecond = 16;
-constexpr std::size_t kAlertBytesMax = 128;
 
 struct Transfer {
   HttpRequest request;
@@ -30,7 +28,6 @@ struct Transfer {
   std::array<char, CURL_ERROR_SIZE> problem{};
   std::size_t header_bytes = 0;
   bool too_large = false;
-  std::string alert;  // the last one that the peer sent; http2 only
 
   Transfer() = default;
   Transfer(const Transfer&) = delete;
@@ -56,33 +53,7 @@ struct Transfer {
     header_bytes += line.size();
     too_large = too_large || header_bytes > Http::kHeaderBytesMax;
     if (too_large) return 0;
-    if (request.http2) keep_header(line);
     return line.size();
-  }
-
-  void take_trace(std::string_view line) {
-    const std::size_t at = line.find("(IN), TLS alert, ");
-    if (at == std::string_view::npos || line.find("close notify") != std::string_view::npos) return;
-    const std::string_view words = line.substr(at + 6);
-    alert = words.substr(0, std::min<std::size_t>(kAlertBytesMax, words.find_first_of(":\n")));
-  }
-
-  void keep_header(std::string_view line) {
-    // A new status line: what stood before belonged to an interim answer.
-    if (line.starts_with("HTTP/")) response.headers.clear();
-    const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos) return;
-    std::string_view value = line.substr(colon + 1);
-    while (!value.empty() && std::isspace(static_cast<unsigned char>(value.front())) != 0) {
-      value.remove_prefix(1);
-    }
-    while (!value.empty() && std::isspace(static_cast<unsigned char>(value.back())) != 0) {
-      value.remove_suffix(1);
-    }
-    std::string name(line.substr(0, colon));
-    std::ranges::transform(
-        name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    response.headers.push_back({std::move(name), std::string(value)});
   }
 };
 
@@ -126,31 +97,6 @@ void set_tls(CURL* easy, const HttpRequest& request) {
   }
 }
 
-// curl tells of a TLS alert that ends an HTTP/2 connection nowhere else than in its trace.
-int on_trace(CURL*, curl_infotype type, char* bytes, std::size_t size, void* transfer) noexcept {
-  if (type == CURLINFO_TEXT) static_cast<Transfer*>(transfer)->take_trace({bytes, size});
-  return 0;
-}
-
-void set_version(Transfer& transfer) {
-  if (!transfer.request.http2) return;
-  CURL* easy = transfer.easy;
-  if (transfer.request.url.starts_with("https:")) {
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
-    // Without this each of several requests would open a connection of its own.
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
-  } else {
-    // Without TLS nothing is negotiated, and curl 7.88 fails on such a connection's second request.
-    curl_easy_setopt(
-        easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE));
-    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-    curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-  }
-  curl_easy_setopt(easy, CURLOPT_VERBOSE, 1L);
-  curl_easy_setopt(easy, CURLOPT_DEBUGFUNCTION, &on_trace);
-  curl_easy_setopt(easy, CURLOPT_DEBUGDATA, &transfer);
-}
-
 void set_request(Transfer& transfer) {
   CURL* easy = transfer.easy;
   for (const std::string& header : transfer.request.headers) {
@@ -175,7 +121,6 @@ void set_request(Transfer& transfer) {
 }
 
 HttpResponse::Kind kind_of(CURLcode code, const Transfer& transfer) {
-  if (code != CURLE_OK && !transfer.alert.empty()) return HttpResponse::Kind::kTls;
   const std::string_view problem(transfer.problem.data());
   switch (code) {
     case CURLE_OK: return HttpResponse::Kind::kAnswer;
@@ -214,16 +159,7 @@ void finish(Transfer& transfer, CURLcode code) {
   response.kind = transfer.too_large ? HttpResponse::Kind::kTooLarge : kind_of(code, transfer);
   response.problem =
       transfer.problem[0] != '\0' ? transfer.problem.data() : curl_easy_strerror(code);
-  if (code != CURLE_OK && !transfer.alert.empty()) {
-    response.problem +=
-        (response.problem.empty() ? "" : "; ") + ("the server said " + transfer.alert);
-  }
-  response.reset = code == CURLE_HTTP2_STREAM;
   curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &response.status);
-  curl_off_t handshake_us = 0;
-  curl_easy_getinfo(transfer.easy, CURLINFO_APPCONNECT_TIME_T, &handshake_us);
-  response.closed = response.kind == HttpResponse::Kind::kNetwork && response.status == 0 &&
-                    handshake_us > 0 && code != CURLE_OPERATION_TIMEDOUT;
   curl_off_t retry_after = 0;
   curl_easy_getinfo(transfer.easy, CURLINFO_RETRY_AFTER, &retry_after);
   response.retry_after = std::chrono::seconds(std::clamp<curl_off_t>(retry_after, 0, 86400));
@@ -285,7 +221,6 @@ void Http::start(HttpRequest request, std::function<void(HttpResponse)> done) {
   TELEMETRYD_CHECK(transfer->easy != nullptr);
   set_limits(transfer->easy, transfer->request);
   set_tls(transfer->easy, transfer->request);
-  set_version(*transfer);
   set_request(*transfer);
   TELEMETRYD_CHECK(curl_multi_add_handle(impl_->multi, transfer->easy) == CURLM_OK);
   impl_->transfers.push_back(std::move(transfer));
@@ -308,6 +243,10 @@ Http::Ready Http::wait(int fd, bool until_writable) {
   impl_->collect();
   // POLLHUP and POLLERR come back as they are; reading finds out what they mean.
   return {(extra.revents & ~CURL_WAIT_POLLOUT) != 0, (extra.revents & CURL_WAIT_POLLOUT) != 0};
+}
+
+void Http::wake() {
+  curl_multi_wakeup(impl_->multi);
 }
 
 }  // namespace telemetryd::forward

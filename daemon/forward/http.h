@@ -4,7 +4,7 @@
 // too much each have a bound. Certificates are always checked and redirects never followed.
 //
 // Owns:    the curl handles, and with them the connections that are kept for reuse.
-// Thread:  the forwarder's; callbacks run inside wait().
+// Thread:  the forwarder's; callbacks run inside wait(). wake() is anybody's.
 // Limits:  kConnectMax, kBodyBytesMax and kHeaderBytesMax of an answer, HttpRequest::total.
 
 #pragma once
@@ -19,11 +19,6 @@
 
 namespace telemetryd::forward {
 
-struct HttpHeader {
-  std::string name;  // lower case
-  std::string value;
-};
-
 struct HttpRequest {
   std::string method;  // "GET" or "POST"
   std::string url;
@@ -34,7 +29,6 @@ struct HttpRequest {
   std::filesystem::path client_key_file;
   bool plain_http = false;  // http:// may be used
   bool direct = false;      // no proxy, whatever the environment says
-  bool http2 = false;       // over TLS, requests at a time share one connection
   std::chrono::milliseconds stall_max{30000};
   std::chrono::milliseconds total{30000};
 };
@@ -52,9 +46,6 @@ struct HttpResponse {
   long status = 0;
   std::string body;
   std::string location;
-  std::vector<HttpHeader> headers;  // and trailers; of an http2 request only
-  bool reset = false;   // kNetwork: the peer ended this http2 request; its words, if any, are lost
-  bool closed = false;  // kNetwork: the peer went after the TLS handshake and before an answer
   std::chrono::seconds retry_after{0};
 };
 
@@ -81,6 +72,8 @@ class Http {
 
   // Sleeps until `fd` (-1: none) is ready or a request moves, and serves the requests.
   Ready wait(int fd, bool until_writable);
+  // Ends the sleep of wait(), or its next one. Any thread.
+  void wake();
 
  private:
   struct Impl;

@@ -39,11 +39,13 @@ class Sink {
   virtual void probe(std::function<void(ProbeOutcome)> done) = 0;
 };
 
+class GrpcCalls;
 class Http;
 
 // What sinks are made of.
 struct SinkContext {
   Http& http;
+  GrpcCalls& grpc;
   const Clock& clock;
   std::chrono::seconds request_timeout{30};
 };

@@ -21,7 +21,7 @@ HOMES = {
     "sqlite3.h": ["daemon/store", "server"],
     "microhttpd.h": ["daemon/admin", "server"],
     "curl/": ["daemon/forward", "ctl"],
-    "grpcpp/": ["daemon/gateway", "client/grpc"],
+    "grpcpp/": ["daemon/gateway", "daemon/forward/grpc_channel.cc", "client/grpc"],
     "spdlog/": ["daemon/base"],
     "toml++/": ["daemon/config"],
     "toml.hpp": ["daemon/config"],
@@ -136,7 +136,7 @@ def check_homes(tree):
                 continue
             for header, homes in HOMES.items():
                 matches = include[2].startswith(header) if header.endswith("/") else include[2] == header
-                if matches and not any(path.startswith(home + "/") for home in homes):
+                if matches and not any((path + "/").startswith(home + "/") for home in homes):
                     yield Finding(path, number, "home",
                                   f"<{include[2]}> lives in {' and '.join(homes)}; use that module")
 

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/io.h"
+#include "forward/grpc_channel.h"
 #include "forward/upstream.h"
 #include "integration/forward/scripted_server.h"
 #include "kit/signature.h"
@@ -68,7 +69,7 @@ class IngestSink : public ::testing::Test {
   void make_sink(const std::string& url) {
     destination_.url = url;
     sink_ = std::make_shared<forward::IngestSink>(
-        destination_, forward::SinkContext{http_, clock_, std::chrono::seconds(20)});
+        destination_, forward::SinkContext{http_, grpc_, clock_, std::chrono::seconds(20)});
   }
 
   v1::Outcome send(const v1::Lease& batch) {
@@ -110,6 +111,7 @@ class IngestSink : public ::testing::Test {
   TempDir dir_;
   FakeClock clock_;
   forward::Http http_;
+  forward::GrpcCalls grpc_{[this] { http_.wake(); }};
   config::Destination destination_;
   std::shared_ptr<forward::IngestSink> sink_;
 };

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/io.h"
+#include "forward/grpc_channel.h"
 #include "integration/forward/scripted_server.h"
 #include "support/fake_clock.h"
 #include "support/temp_dir.h"
@@ -46,7 +47,7 @@ class NativeSink : public ::testing::Test {
   v1::Outcome send(const std::string& url, const v1::Lease& batch) {
     destination_.url = url;
     const auto sink = std::make_shared<forward::NativeSink>(
-        destination_, forward::SinkContext{http_, clock_, timeout_});
+        destination_, forward::SinkContext{http_, grpc_, clock_, timeout_});
     std::optional<v1::Outcome> outcome;
     sink->begin(batch, [&](v1::Outcome given) { outcome = std::move(given); });
     while (!outcome) http_.wait(-1, false);
@@ -58,7 +59,7 @@ class NativeSink : public ::testing::Test {
   forward::ProbeOutcome probe(const std::string& url) {
     destination_.url = url;
     const auto sink = std::make_shared<forward::NativeSink>(
-        destination_, forward::SinkContext{http_, clock_, timeout_});
+        destination_, forward::SinkContext{http_, grpc_, clock_, timeout_});
     std::optional<forward::ProbeOutcome> outcome;
     sink->probe([&](forward::ProbeOutcome given) { outcome = std::move(given); });
     while (!outcome) http_.wait(-1, false);
@@ -72,6 +73,7 @@ class NativeSink : public ::testing::Test {
   TempDir dir_;
   FakeClock clock_;
   forward::Http http_;
+  forward::GrpcCalls grpc_{[this] { http_.wake(); }};
   std::chrono::seconds timeout_{20};
   config::Destination destination_;
   Identity authority_ = make_identity("test authority", "", nullptr);

@@ -7,10 +7,12 @@ telemetryd-forward is driven over its lease protocol, as telemetryd does it.
 
 import argparse
 import contextlib
+import http.server
 import json
 import pathlib
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -125,6 +127,9 @@ class Forwarder:
         self.send(stubs.lease.ToForwarder(probe={"id": 2, "destination": "relay"}))
         return self.read().probe_result
 
+    def threads(self):
+        return len(list(pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()))
+
     def close(self):
         self.link.close()
         return self.process.wait(30)
@@ -135,6 +140,29 @@ def row(seq, names, app="tool", machine="machine-a"):
     return stubs.lease.LeasedRow(seq=seq, count=len(events), app=app, machine_id=machine,
                                  context=stubs.event.Context(app=app, app_version="1").SerializeToString(),
                                  events=stubs.event.EventBatch(events=events).SerializeToString())
+
+
+class NotFound(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def http1_server(context):
+    """The URL of a web server that knows nothing of HTTP/2."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotFound) as server:
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class ForwarderTest(unittest.TestCase):
@@ -160,11 +188,16 @@ class ForwarderTest(unittest.TestCase):
     def read(self, name):
         return (self.shared / name).read_bytes()
 
-    def relay(self, tls=False, client_ca=None, **options):
+    def server_context(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.shared / "server.pem", self.shared / "server.key")
+        return context
+
+    def relay(self, tls=False, client_ca=None, certificate="server", **options):
         credentials = None
         if tls:
             credentials = grpc.ssl_server_credentials(
-                [(self.read("server.key"), self.read("server.pem"))],
+                [(self.read(f"{certificate}.key"), self.read(f"{certificate}.pem"))],
                 root_certificates=self.read(client_ca) if client_ca else None, require_client_auth=bool(client_ca))
         relay = Relay(credentials, **options)
         self.stack.callback(relay.close)
@@ -229,6 +262,63 @@ class ForwarderTest(unittest.TestCase):
         probe = forwarder.probe()
         self.assertFalse(probe.ok)
         self.assertIn("TLS", probe.detail)
+
+    def test_holds_at_a_relay_of_another_name(self):
+        relay = self.relay(tls=True, certificate="elsewhere")
+        outcome = self.forwarder(relay.url, **self.tls).deliver(row(1, ["a"]))
+        self.assertEqual(outcome.verdict, HOLD)
+        self.assertRegex(outcome.error, "^TLS: ")
+        self.assertEqual(relay.calls, [])
+
+    def test_holds_with_certificates_that_cannot_be_used(self):
+        relay, garbage = self.relay(tls=True), self.folder / "garbage.pem"
+        garbage.write_text("no certificate\n")
+        for keys in ({"ca_file": garbage}, {**self.tls, "client_cert_file": garbage, "client_key_file": garbage},
+                     {**self.tls, "client_cert_file": self.shared / "client.pem", "client_key_file": self.shared / "server.key"}):
+            outcome = self.forwarder(relay.url, **keys).deliver(row(1, ["a"]))
+            self.assertEqual(outcome.verdict, HOLD)
+            self.assertRegex(outcome.error, "^TLS: .*check ca_file, client_cert_file and client_key_file")
+        outcome = self.forwarder(relay.url, ca_file=self.folder / "none.pem").deliver(row(1, ["a"]))
+        self.assertEqual(outcome.verdict, HOLD)
+        self.assertIn("none.pem", outcome.error)
+
+    def test_holds_at_what_is_no_grpc(self):
+        for context in (None, self.server_context()):
+            with http1_server(context) as url:
+                outcome = self.forwarder(url, **self.tls if context else {}).deliver(row(1, ["a"]))
+                self.assertEqual(outcome.verdict, HOLD, outcome.error)
+                self.assertIn("not telemetryd-gateway; check url", outcome.error)
+
+    def test_retries_where_nobody_listens(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        for scheme, keys in (("http", {}), ("https", self.tls)):
+            outcome = self.forwarder(f"{scheme}://127.0.0.1:{port}", **keys).deliver(row(1, ["a"]))
+            self.assertEqual(outcome.verdict, RETRY)
+            self.assertIn("Connection refused", outcome.error)
+
+    def test_retries_after_an_answer_that_is_too_large(self):
+        relay = self.relay(publish=lambda request, context: stubs.ingest.PublishResponse(
+            acknowledged=1, refused={"message": "x" * (2 << 20)}))
+        outcome = self.forwarder(relay.url).deliver(row(1, ["a", "b"]))
+        self.assertEqual(outcome.verdict, RETRY, outcome.error)
+        self.assertIn("larger than max", outcome.error)
+
+    def test_a_token_that_grpc_cannot_carry_is_named(self):
+        token = self.folder / "odd-token"
+        token.write_text("t\u00f6ken\n")
+        token.chmod(0o600)
+        relay = self.relay()
+        outcome = self.forwarder(relay.url, token_file=token).deliver(row(1, ["a"]))
+        self.assertEqual(outcome.verdict, HOLD)
+        self.assertIn("printable ASCII", outcome.error)
+        self.assertEqual(relay.calls, [])
+
+    def test_nothing_of_grpc_is_made_before_a_lease_needs_it(self):
+        forwarder = self.forwarder(self.relay().url)
+        self.assertEqual(forwarder.threads(), 1)
+        self.assertEqual(forwarder.deliver(row(1, ["a"])).verdict, DELIVERED)
+        self.assertGreater(forwarder.threads(), 1)
 
     def test_holds_with_the_wrong_token_and_does_not_show_it(self):
         relay = self.relay(publish=refuse(grpc.StatusCode.UNAUTHENTICATED, f"unknown token {TOKEN}"))

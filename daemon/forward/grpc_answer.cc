@@ -1,13 +1,11 @@
-#include "forward/grpc_wire.h"
+#include "forward/grpc_answer.h"
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <span>
+#include <utility>
 
-#include <openssl/evp.h>
-
-#include "base/bytes.h"
-#include "base/check.h"
 #include "event/wire.h"
 
 namespace telemetryd::forward {
@@ -18,42 +16,8 @@ using event::kBytes;
 using event::kVarint;
 using event::tag_of;
 
-constexpr std::size_t kPrefixBytes = 5;
-constexpr std::string_view kContentType = "application/grpc";
 constexpr std::string_view kRetryInfo = "type.googleapis.com/google.rpc.RetryInfo";
 constexpr std::chrono::seconds kRetryAfterMax{3600};
-
-std::string_view header(const HttpResponse& response, std::string_view name) {
-  const auto found = std::ranges::find(response.headers, name, &HttpHeader::name);
-  return found == response.headers.end() ? std::string_view() : std::string_view(found->value);
-}
-
-// grpc-message is percent-encoded; what is no escape stays as it is.
-std::string percent_decoded(std::string_view text) {
-  std::string plain;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    const auto byte =
-        text[at] == '%' && at + 3 <= text.size() ? from_hex(text.substr(at + 1, 2)) : std::nullopt;
-    plain.push_back(byte ? byte->front() : text[at]);
-    if (byte) at += 2;
-  }
-  return plain;
-}
-
-// Binary headers are base64 with or without padding; several values stand behind commas.
-std::optional<std::string> base64_decoded(std::string_view text) {
-  text = text.substr(0, text.find(','));
-  while (text.ends_with('=')) text.remove_suffix(1);
-  const std::size_t padding = (4 - text.size() % 4) % 4;
-  const std::string padded = std::string(text) + std::string(padding, '=');
-  std::string bytes(padded.size() / 4 * 3, '\0');
-  const int size = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                                   as_bytes(padded).data(),
-                                   static_cast<int>(padded.size()));
-  if (size < 0 || padding > 2) return std::nullopt;
-  bytes.resize(static_cast<std::size_t>(size) - padding);
-  return bytes;
-}
 
 // Calls `field` with (tag, cursor) for every field; it consumes the value and says whether it
 // could.
@@ -111,24 +75,47 @@ std::optional<std::chrono::milliseconds> retry_info(std::string_view status) {
   return found;
 }
 
-std::optional<GrpcCode> parse_code(std::string_view text) {
-  std::uint32_t number = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (text.empty() || problem != std::errc() || end != text.data() + text.size()) {
-    return std::nullopt;
-  }
-  return static_cast<GrpcCode>(number);
+// libgrpc 1.51 knows no code for TLS and HTTP: a certificate that is refused is UNAVAILABLE, as a
+// relay that is down. Only its words tell them apart; unknown words count as weather.
+constexpr std::string_view kNotConnected = "failed to connect to all addresses; last error: ";
+constexpr std::string_view kHttpStatus = "Received http2 header with status: ";
+// So it ends when a channel's certificates or key cannot be used; it says why to its log only.
+constexpr std::string_view kNoConnector = "empty address list: ";
+constexpr std::array<std::string_view, 2> kTlsFaults = {"SSL_ERROR_SSL", "Peer name "};
+constexpr std::array<std::string_view, 3> kOtherProtocols = {
+    "missing selected ALPN property", "Failed parsing HTTP/2", "http1.x server"};
+constexpr std::array<std::string_view, 2> kClosed = {"Socket closed", "Connection reset by peer"};
+
+bool holds_any(std::string_view text, std::span<const std::string_view> words) {
+  return std::ranges::any_of(words, [&](std::string_view word) { return text.contains(word); });
 }
 
-// The only message of the body; nothing when it is compressed, cut or not alone.
-std::optional<std::string> only_message(std::string_view body) {
-  if (body.size() < kPrefixBytes || body[0] != 0) return std::nullopt;
-  std::size_t size = 0;
-  for (std::size_t i = 1; i < kPrefixBytes; ++i) {
-    size = size << 8 | static_cast<unsigned char>(body[i]);
+// What kept the channel from a connection.
+void explain_connection(GrpcAnswer& answer) {
+  const std::string cause = answer.message.substr(kNotConnected.size());
+  answer.closed = holds_any(cause, kClosed);
+  if (holds_any(cause, kOtherProtocols)) answer.kind = GrpcAnswer::Kind::kForeign;
+  if (!holds_any(cause, kTlsFaults)) return;
+  answer.kind = GrpcAnswer::Kind::kTls;
+  // Before it stands a code, which says UNKNOWN.
+  const std::size_t code_end = cause.find(": ");
+  answer.message = code_end == std::string::npos ? cause : cause.substr(code_end + 2);
+}
+
+void explain(GrpcAnswer& answer) {
+  const std::string_view words = answer.message;
+  if (words.starts_with(kHttpStatus)) {
+    answer.kind = GrpcAnswer::Kind::kForeign;
+    const std::string_view digits = words.substr(kHttpStatus.size());
+    std::from_chars(digits.data(), digits.data() + digits.size(), answer.http_status);
+  } else if (answer.code == GrpcCode::kUnavailable && words.starts_with(kNotConnected)) {
+    explain_connection(answer);
+  } else if (answer.code == GrpcCode::kUnavailable && words == kNoConnector) {
+    answer.kind = GrpcAnswer::Kind::kTls;
+    answer.message = "a certificate or the key cannot be used";
+  } else {
+    answer.closed = answer.code == GrpcCode::kUnavailable && holds_any(words, kClosed);
   }
-  if (body.size() - kPrefixBytes != size) return std::nullopt;
-  return std::string(body.substr(kPrefixBytes));
 }
 
 }  // namespace
@@ -156,50 +143,12 @@ std::string code_name(GrpcCode code) {
   return "code " + std::to_string(number);
 }
 
-std::string grpc_body(std::string_view message) {
-  TELEMETRYD_CHECK(message.size() <= UINT32_MAX);
-  std::string body;
-  body.reserve(kPrefixBytes + message.size());
-  body.push_back(0);  // not compressed
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    body.push_back(static_cast<char>(message.size() >> shift & 0xff));
-  }
-  return body.append(message);
-}
-
-void make_call(HttpRequest& request, std::string_view method, std::string_view message) {
-  request.method = "POST";
-  request.http2 = true;
-  while (request.url.ends_with('/')) request.url.pop_back();
-  request.url.append("/").append(method);
-  request.body = grpc_body(message);
-  request.headers.emplace_back("Content-Type: application/grpc");
-  request.headers.emplace_back("TE: trailers");
-  request.headers.push_back("Grpc-Timeout: " + std::to_string(request.total.count()) + "m");
-}
-
-GrpcAnswer read_answer(const HttpResponse& response) {
+GrpcAnswer read_answer(GrpcCode code, std::string message, std::string_view details) {
   GrpcAnswer answer;
-  const std::string_view type = header(response, "content-type");
-  if (response.status != 200 || !type.starts_with(kContentType)) return answer;
-  answer.kind = GrpcAnswer::Kind::kStatus;
-  const auto code = parse_code(header(response, "grpc-status"));
-  if (!code) {
-    answer.message = "the answer ended without a status";
-    return answer;
-  }
-  answer.code = *code;
-  answer.message = percent_decoded(header(response, "grpc-message"));
-  if (const auto details = base64_decoded(header(response, "grpc-status-details-bin"))) {
-    answer.retry_after = retry_info(*details);
-  }
-  if (answer.code != GrpcCode::kOk) return answer;
-  auto message = only_message(response.body);
-  if (!message) {
-    answer.kind = GrpcAnswer::Kind::kForeign;
-    return answer;
-  }
-  answer.body = std::move(*message);
+  answer.code = code;
+  answer.message = std::move(message);
+  answer.retry_after = retry_info(details);
+  explain(answer);
   return answer;
 }
 
