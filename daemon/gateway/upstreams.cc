@@ -2,9 +2,28 @@
 
 #include <utility>
 
+#include "base/io.h"
 #include "base/log.h"
+#include "consent/consent.h"
 
 namespace telemetryd::gateway {
+namespace {
+
+constexpr std::size_t kPolicyBytesMax = 4096;
+
+// With policy "off" telemetryd has no ingest socket, and never will have for as long as it says so
+// in the file beside where the socket would be.
+Status why_unreachable(const std::filesystem::path& ingest_socket) {
+  const auto policy = read_file(ingest_socket.parent_path() / "policy", kPolicyBytesMax);
+  const bool off = policy && consent::parse_policy_file(policy->data(), policy->size()) ==
+                                 consent::MachinePolicy::kOff;
+  if (!off) return unavailable("telemetryd is not reachable");
+  return {.code = StatusCode::kPermissionDenied,
+          .text = "collection is off: machine_policy",
+          .retry_after = {}};
+}
+
+}  // namespace
 
 Upstreams::Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change)
     : loop_(loop), ingest_socket_(std::move(ingest_socket)), on_change_(std::move(on_change)) {}
@@ -72,7 +91,7 @@ Upstream* Upstreams::find_or_open(const Key& key, Upstream::Sender sender, Statu
     auto connected = loop::connect_unix(ingest_socket_);
     if (!connected) {
       log::debug("daemon_unreachable", {{"cause", connected.error().message()}});
-      why = unavailable("telemetryd is not reachable");
+      why = why_unreachable(ingest_socket_);
       return nullptr;
     }
     found =
