@@ -63,5 +63,31 @@ class AckTrace(unittest.TestCase):
         self.assertEqual(len(problems(HELLO, WRITE, SYNC, ACK)), 1)
 
 
+CLIENT = "socket:[55]"
+ASKED = (f"20 recvmsg(9<{CLIENT}>, {{msg_iov=[{{iov_base={quoted(b'frame' + trace.publish_marker(1))}, iov_len=99}}]}}, 0)"
+         f" = {5 + len(trace.publish_marker(1))}")
+ANSWER = f"20 sendmsg(9<{CLIENT}>, {{msg_iov=[{{iov_base={quoted(b'head' + trace.publish_answer(1))}, iov_len=11}}]}}, 0) = 11"
+
+
+def publish_problems(*lines):
+    judge = trace.PublishJudge().read(lines)
+    assert judge.answered.keys() == {1}, judge.answered
+    return judge.problems
+
+
+class PublishTrace(unittest.TestCase):
+    def test_accepts_an_answer_after_the_sync(self):
+        self.assertEqual(publish_problems(ASKED, HELLO, EVENTS, WRITE, SYNC, ACK, ANSWER), [])
+
+    def test_notices_an_answer_without_a_sync(self):
+        self.assertEqual(len(publish_problems(ASKED, WRITE, ANSWER)), 1)
+
+    def test_notices_an_answer_before_the_sync_has_returned(self):
+        self.assertEqual(len(publish_problems(ASKED, WRITE, SYNC_BEGINS, ANSWER, SYNC_RETURNS)), 1)
+
+    def test_notices_a_sync_from_before_the_request(self):
+        self.assertEqual(len(publish_problems(WRITE, SYNC, ASKED, ANSWER)), 1)
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])

@@ -106,10 +106,10 @@ class Judge:
 
     def on_received(self, place, path, data):
         stream = self.incoming.setdefault(path, Stream())
+        if stream is None:
+            return
         if not stream.rest and path not in self.received and not self.is_hello(data):
             self.incoming[path] = None
-            return
-        if stream is None:
             return
         numbers = self.received.setdefault(path, {})
         for kind, body in stream.take(data):
@@ -153,3 +153,41 @@ class Judge:
             if returned < acknowledged and self.writes[first_write] < began:
                 return True
         return False
+
+
+class PublishJudge(Judge):
+    """The same for the answers to Publish, in one trace of telemetryd and its gateway: a client that sends
+    one request after the other, whose events carry publish_marker(number)."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = {}  # number -> (socket, place)
+        self.answered = {}  # number -> place
+
+    def on_received(self, place, path, data):
+        super().on_received(place, path, data)
+        # The same bytes go on to the daemon later; the first to receive them is the gateway.
+        number = len(self.asked) + 1
+        if publish_marker(number) in data:
+            self.asked[number] = (path, place)
+
+    def on_sent(self, place, path, data):
+        super().on_sent(place, path, data)
+        number = len(self.answered) + 1
+        if number not in self.asked or path != self.asked[number][0] or publish_answer(number) not in data:
+            return
+        self.answered[number] = place
+        if not self.synced_between(self.asked[number][1], place):
+            self.problems.append(f"line {place + 1}: Publish {number} was answered, asked at line "
+                                 f"{self.asked[number][1] + 1}, without a sync of the WAL in between")
+
+
+def publish_marker(number):
+    return f"publish-{number:04}".encode()
+
+
+def publish_answer(number):
+    """PublishResponse.acknowledged behind gRPC's five bytes; `number` fits one."""
+    if not 0 < number < 128:
+        raise ValueError(number)
+    return bytes([0, 0, 0, 0, 2, 0x08, number])
