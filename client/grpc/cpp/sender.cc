@@ -135,13 +135,18 @@ grpc::Status Sender::stream_once(Next& next) {
   const std::unique_ptr<Stream> stream = stub_->PublishStream(&context);
   std::size_t sent = 0;  // of kept_, from its beginning
   v1::PublishResponse answer;
+  bool ended = false;
   while (!kept_.empty() && next == Next::kGoOn) {
-    if (!fill(*stream, sent) || !stream->Read(&answer)) break;
+    ended = !fill(*stream, sent) || !stream->Read(&answer);
+    if (ended) break;
     next = take(answer, sent);
   }
   resent_ += sent;
   if (!kept_.empty()) {
-    context.TryCancel();
+    // Who cancels a stream that has ended never hears why it did.
+    if (!ended) context.TryCancel();
+    while (stream->Read(&answer)) {
+    }
     return stream->Finish();
   }
   stream->WritesDone();
