@@ -30,6 +30,8 @@ constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr std::size_t kMemoryMax = 64u << 20;
 constexpr int kThreadsMax = 8;
+// What may come before it is asked for, of a stream; a fast sender does not make it grow.
+constexpr int kStreamWindowBytes = 64 << 10;
 
 // Calls of one server at a time: what its connections may have open, and as many that are on their
 // way out.
@@ -142,6 +144,8 @@ void set_limits(grpc::ServerBuilder& builder, std::uint32_t message_bytes_max) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kConnectionIdleMs);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
   // A small message may unpack to a huge one before anybody can look at its size.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);

@@ -16,7 +16,8 @@ Hub::Hub(loop::Loop& loop, const Clock& clock, Options options, Hooks hooks)
       health_(loop, clock, [this] { return upstreams_.daemon_reachable(); }),
       touched_(clock.boot_ms()),
       idle_timer_(loop, [this] { on_idle_timer(); }),
-      drain_timer_(loop, [this] { finish_stop(); }) {
+      drain_timer_(loop, [this] { finish_stop(); }),
+      room_timer_(loop, [this] { resume_waiting(); }) {
   if (options_.exits_when_idle) idle_timer_.start_once(options_.idle_exit);
 }
 
@@ -54,7 +55,7 @@ void Hub::changed() {
     return;
   }
   touch();
-  for (Call* const call : std::exchange(waiting_, {})) call->resume();
+  resume_waiting();
 }
 
 void Hub::finish_stop() {
@@ -78,8 +79,14 @@ void Hub::given_up(std::uint32_t uid, const std::string& peer) {
   hooks_.on_flood(uid, peer);
 }
 
-bool Hub::room_for(std::uint32_t uid) const {
-  return !stopping_ && upstreams_.bytes_unanswered(uid) < kBytesPerUidMax;
+void Hub::wait_for_room(Call& call) {
+  waiting_.insert(&call);
+  if (!room_timer_.active()) room_timer_.start_once(kLookForRoom);
+}
+
+void Hub::resume_waiting() {
+  if (stopping_) return;
+  for (Call* const call : std::exchange(waiting_, {})) call->resume();
 }
 
 void Hub::add(Call& call) {

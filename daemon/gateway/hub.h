@@ -2,8 +2,7 @@
 //
 // Owns:    the upstream connections, the timers of health and idleness.
 // Thread:  loop.
-// Limits:  kBytesPerUidMax unanswered bytes of a uid, above which its calls are not read;
-//          `idle_exit` without anything unanswered and anything received; kGivenUpMax calls that a
+// Limits:  Room; `idle_exit` without anything unanswered and anything received; kGivenUpMax calls that a
 //          sender begins and gives up within kGivenUpWindow, which no honest one does.
 
 #pragma once
@@ -19,6 +18,7 @@
 #include "base/clock.h"
 #include "gateway/call.h"
 #include "gateway/health.h"
+#include "gateway/room.h"
 #include "gateway/upstreams.h"
 #include "loop/loop.h"
 
@@ -26,8 +26,9 @@ namespace telemetryd::gateway {
 
 class Hub {
  public:
-  static constexpr std::size_t kBytesPerUidMax = 16u << 20;
   static constexpr std::chrono::milliseconds kDrainDeadline{5'000};
+  // Room is given back in more ways than by an answer.
+  static constexpr std::chrono::milliseconds kLookForRoom{100};
   static constexpr std::uint32_t kGivenUpMax = 1'000;
   static constexpr std::chrono::milliseconds kGivenUpWindow{1'000};
 
@@ -67,10 +68,10 @@ class Hub {
 
   std::chrono::milliseconds write_deadline() const { return options_.write_deadline; }
 
-  bool room_for(std::uint32_t uid) const;
+  const std::shared_ptr<Room>& room() const { return room_; }
 
   // Call::resume() is called when there may be room.
-  void wait_for_room(Call& call) { waiting_.insert(&call); }
+  void wait_for_room(Call& call);
 
   void add(Call& call);
   void remove(Call& call);
@@ -81,6 +82,7 @@ class Hub {
 
  private:
   void changed();
+  void resume_waiting();
   void on_idle_timer();
   void finish_stop();
 
@@ -88,6 +90,7 @@ class Hub {
   const Clock& clock_;
   const Options options_;
   const Hooks hooks_;
+  const std::shared_ptr<Room> room_ = std::make_shared<Room>();
   Upstreams upstreams_;
   Health health_;
   std::set<Call*> calls_;
@@ -99,6 +102,7 @@ class Hub {
   bool stopped_ = false;
   loop::Timer idle_timer_;
   loop::Timer drain_timer_;
+  loop::Timer room_timer_;
 };
 
 }  // namespace telemetryd::gateway

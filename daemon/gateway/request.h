@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "gateway/room.h"
 #include "gateway/status.h"
 
 namespace telemetryd::gateway {
@@ -33,6 +34,7 @@ struct Request {
   std::uint64_t oldest_number = 0;
   std::optional<std::string> context;  // encoded Context, as it came
   std::string frame;                   // whole EVENTS frame with `number`
+  Room::Held held;                     // for the bytes of `frame`; convert() leaves it empty
 };
 
 // Everything about one message that does not depend on what came before it.

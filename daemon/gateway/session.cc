@@ -8,6 +8,9 @@
 
 namespace telemetryd::gateway {
 
+Session::Session(Hub& hub, std::uint32_t uid, std::string peer, Kind kind)
+    : hub_(hub), room_(hub.room()), uid_(uid), peer_(std::move(peer)), kind_(kind) {}
+
 void Session::begin(std::shared_ptr<Caller> caller) {
   caller_ = std::move(caller);
   if (hub_.stopping()) {
@@ -32,8 +35,17 @@ void Session::cancelled() {
 }
 
 std::function<void()> Session::prepare(std::string_view message) {
-  auto request = std::make_shared<std::expected<Request, Status>>(convert(message));
+  auto request = std::make_shared<std::expected<Request, Status>>(take_in(message));
   return [this, self = shared_from_this(), request] { take(std::move(*request)); };
+}
+
+// Turned away here, on the thread that has it: what waits for the loop is counted as well.
+std::expected<Request, Status> Session::take_in(std::string_view message) const {
+  auto held = room_->take(uid_, message.size());
+  if (!held) return std::unexpected(unavailable("too much of this user is unanswered; send it again"));
+  auto request = convert(message);
+  if (request) request->held = *std::move(held);
+  return request;
 }
 
 void Session::take(std::expected<Request, Status> request) {
@@ -91,6 +103,7 @@ void Session::submit(Request request) {
                           {.number = request.number,
                            .oldest_number = request.oldest_number,
                            .frame = std::move(request.frame),
+                           .held = std::move(request.held),
                            .waiter = std::static_pointer_cast<Session>(shared_from_this())});
 }
 
@@ -99,7 +112,7 @@ void Session::read_more() {
   if (kind_ == Kind::kPublish ? unanswered_ > 0 : unanswered_ >= kWindow || !refusals_.empty()) {
     return;
   }
-  if (!hub_.room_for(uid_)) {
+  if (hub_.stopping() || !room_->wanted(uid_)) {
     hub_.wait_for_room(*this);
     return;
   }

@@ -23,6 +23,7 @@
 
 #include "gateway/call.h"
 #include "gateway/request.h"
+#include "gateway/room.h"
 #include "gateway/upstreams.h"
 
 namespace telemetryd::gateway {
@@ -36,8 +37,7 @@ class Session final : public Call, public Waiter {
   static constexpr std::size_t kWindow = 64;
 
   // `peer`: of the connection, for senders without a uid of their own.
-  Session(Hub& hub, std::uint32_t uid, std::string peer, Kind kind)
-      : hub_(hub), uid_(uid), peer_(std::move(peer)), kind_(kind) {}
+  Session(Hub& hub, std::uint32_t uid, std::string peer, Kind kind);
 
   // Call. What is on its way when the sender gives up is committed all the same.
   void begin(std::shared_ptr<Caller> caller) override;
@@ -54,6 +54,7 @@ class Session final : public Call, public Waiter {
   void lost(const Status& status) override;
 
  private:
+  std::expected<Request, Status> take_in(std::string_view message) const;  // any thread
   void take(std::expected<Request, Status> request);
   void take_publish(Request request);
   void take_stream(Request request);
@@ -64,6 +65,7 @@ class Session final : public Call, public Waiter {
   void finish_when_done();
 
   Hub& hub_;
+  const std::shared_ptr<Room> room_;
   const std::uint32_t uid_;
   const std::string peer_;
   const Kind kind_;

@@ -86,7 +86,6 @@ Upstream::~Upstream() {
 }
 
 void Upstream::submit(Submission submission) {
-  bytes_ += submission.frame.size();
   if (!welcomed_ && !closed_) {
     waiting_.push_back(std::move(submission));
     return;
@@ -105,7 +104,6 @@ bool Upstream::needs_new_hello(const Submission& submission) const {
 void Upstream::place(Submission submission) {
   const auto waiter = submission.waiter.lock();
   if (closed_) {
-    bytes_ -= submission.frame.size();
     if (waiter) waiter->lost(unavailable("the connection to telemetryd was lost"));
     return;
   }
@@ -121,25 +119,21 @@ void Upstream::place(Submission submission) {
     return;
   }
   if (submission.number <= settled_) {
-    bytes_ -= submission.frame.size();
     if (waiter) waiter->settled(submission.number, settled_);
     return;
   }
   const auto found = in_flight_.find(submission.number);
   if (found != in_flight_.end() && found->second.waiter.expired()) {
     // The sender gave the first call up and asks again: the answer is for the new one.
-    bytes_ -= submission.frame.size();
     found->second.waiter = submission.waiter;
     return;
   }
   if (found != in_flight_.end()) {
-    bytes_ -= submission.frame.size();
     refuse_here(submission,
                 "number " + std::to_string(submission.number) + " is on its way already");
     return;
   }
   if (submission.number != next_) {
-    bytes_ -= submission.frame.size();
     refuse_here(submission,
                 "number " + std::to_string(submission.number) + " leaves a gap; expected number " +
                     std::to_string(next_));
@@ -162,7 +156,7 @@ void Upstream::refuse_here(const Submission& submission, const std::string& text
 void Upstream::send(Submission submission) {
   const bool was_idle = in_flight_.empty();
   in_flight_[submission.number] = {.waiter = std::move(submission.waiter),
-                                   .bytes = submission.frame.size()};
+                                   .held = std::move(submission.held)};
   next_ = submission.number + 1;
   stream_->write(std::move(submission.frame));
   if (was_idle) arm_timer();
@@ -240,7 +234,6 @@ void Upstream::take_ack(std::uint64_t number) {
   settled_ = std::max(settled_, number);
   while (!in_flight_.empty() && in_flight_.begin()->first <= settled_) {
     const auto first = in_flight_.extract(in_flight_.begin());
-    bytes_ -= first.mapped().bytes;
     if (const auto waiter = first.mapped().waiter.lock()) waiter->settled(first.key(), settled_);
   }
   send_waiting();
@@ -256,7 +249,6 @@ void Upstream::take_refuse(std::string_view payload) {
   }
   const auto found = in_flight_.extract(refuse.number);
   if (found) {
-    bytes_ -= found.mapped().bytes;
     if (const auto waiter = found.mapped().waiter.lock()) {
       waiter->refused({.number = refuse.number,
                        .code = refuse.code,
@@ -308,7 +300,6 @@ void Upstream::close(const Status& status) {
   closed_ = true;
   timer_.stop();
   stream_->pause();
-  bytes_ = 0;
   const auto in_flight = std::exchange(in_flight_, {});
   const auto waiting = std::exchange(waiting_, {});
   for (const auto& [number, each] : in_flight) {

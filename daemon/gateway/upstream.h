@@ -45,6 +45,7 @@ struct Submission {
   std::uint64_t number = 0;  // 0: the upstream numbers it
   std::uint64_t oldest_number = 0;
   std::string frame;
+  Room::Held held;  // given back with the answer
   std::weak_ptr<Waiter> waiter;
 };
 
@@ -83,12 +84,10 @@ class Upstream {
 
   std::size_t requests() const { return in_flight_.size() + waiting_.size(); }
 
-  std::size_t bytes() const { return bytes_; }
-
  private:
   struct InFlight {
     std::weak_ptr<Waiter> waiter;
-    std::size_t bytes = 0;
+    Room::Held held;
   };
 
   void read(std::span<const std::uint8_t> bytes);
@@ -116,7 +115,6 @@ class Upstream {
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, InFlight> in_flight_;
   std::deque<Submission> waiting_;
-  std::size_t bytes_ = 0;
   loop::Timer timer_;
   std::unique_ptr<loop::Stream> stream_;
 };

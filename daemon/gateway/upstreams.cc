@@ -137,14 +137,6 @@ std::size_t Upstreams::requests_unanswered() const {
   return requests;
 }
 
-std::size_t Upstreams::bytes_unanswered(std::uint32_t uid) const {
-  std::size_t bytes = 0;
-  for (const auto& [key, entry] : upstreams_) {
-    if (key.uid == uid) bytes += entry.upstream->bytes();
-  }
-  return bytes;
-}
-
 bool Upstreams::daemon_reachable() const {
   return loop::connect_unix(ingest_socket_).has_value();
 }

@@ -6,8 +6,7 @@
 //
 // Owns:    the connections.
 // Thread:  loop.
-// Limits:  kConnectionsMax, kConnectionsPerUidMax; the bytes on their way are told, the reader of
-//          calls stops at its own bound.
+// Limits:  kConnectionsMax, kConnectionsPerUidMax; the bytes on their way are Room's.
 // Fails:   a request that finds no place or no daemon is told Waiter::lost at once.
 
 #pragma once
@@ -45,7 +44,6 @@ class Upstreams {
   void flush(std::uint32_t uid, const Bytes16& instance);
 
   std::size_t requests_unanswered() const;
-  std::size_t bytes_unanswered(std::uint32_t uid) const;
 
   std::size_t connections() const { return upstreams_.size(); }
 

@@ -58,6 +58,83 @@ TEST(Stopping, WaitsForTheAnswersThatAreOnTheirWay) {
   EXPECT_EQ(call.caller->ended->code, StatusCode::kOk);
 }
 
+std::string large_request(char fill) {
+  return field(1, event_bytes("e", field(99, std::string(1u << 20, 'x')))) +
+         field(2, instance_bytes(fill)) + field(3, 1) + field(5, kContext);
+}
+
+TEST(Room, WhatManyCallsBringAtOnceIsTurnedAwayAboveTheBytesOfAUid) {
+  HubRig rig;
+  bool answer = false;
+  rig.daemon.on_events([&](FakeDaemon::Peer& peer, const test::ReceivedFrame& frame) {
+    if (answer) rig.daemon.accept(peer, frame);
+  });
+  rig.daemon.start();
+  std::vector<HubRig::Running> calls;
+  for (int i = 0; i < 24; ++i) calls.push_back(rig.begin(Kind::kPublish));
+  // All were read while nothing was held, and all bring a message.
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    EXPECT_EQ(calls[i].caller->reads, 1);
+    calls[i].send(large_request(static_cast<char>(i + 1)));
+  }
+  EXPECT_LE(rig.hub.room()->held(1000), Room::kBytesPerUidMax);
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    EXPECT_EQ(calls[i].caller->over(), i >= 15) << i;
+    if (i < 15) continue;
+    EXPECT_EQ(calls[i].caller->ended->code, StatusCode::kUnavailable);
+    EXPECT_TRUE(calls[i].caller->ended->retry_after);
+  }
+  const auto other = rig.begin(Kind::kPublish, 1001);
+  other.send(large_request('o'));
+  EXPECT_FALSE(other.caller->over());
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 16; }));
+  rig.daemon.with_peers([&](FakeDaemon::Peer& peer) {
+    answer = true;
+    peer.ack(1);
+  });
+  for (std::size_t i = 0; i < 15; ++i) {
+    ASSERT_TRUE(turn_until(rig.loop, [&] { return calls[i].caller->over(); }));
+    EXPECT_EQ(calls[i].caller->ended->code, StatusCode::kOk);
+  }
+  EXPECT_EQ(rig.hub.room()->held(1000), 0u);
+}
+
+TEST(Room, IsGivenBackByWhatIsInvalidAndByWhoGivesUp) {
+  HubRig rig;
+  const auto invalid = rig.begin(Kind::kPublish);
+  invalid.send(field(2, std::string(9u << 20, 'x')));
+  EXPECT_TRUE(invalid.caller->over());
+  EXPECT_EQ(rig.hub.room()->held(1000), 0u);
+
+  const auto waits = rig.begin(Kind::kPublish);
+  auto taken = rig.begin(Kind::kPublish);
+  auto work = taken.session->prepare(field(2, std::string(9u << 20, 'x')));
+  EXPECT_GT(rig.hub.room()->held(1000), Room::kReadBelow);
+  const auto late = rig.begin(Kind::kPublish);
+  EXPECT_EQ(waits.caller->reads, 1);
+  EXPECT_EQ(late.caller->reads, 0);
+  taken.session->cancelled();
+  work();
+  work = nullptr;
+  EXPECT_EQ(rig.hub.room()->held(1000), 0u);
+  EXPECT_TRUE(turn_until(rig.loop, [&] { return late.caller->reads == 1; }));
+}
+
+TEST(Room, OfAllUsersTogetherIsBoundedAndOneLargerThanItsShareIsTakenAlone) {
+  const auto room = std::make_shared<Room>();
+  auto alone = room->take(1, Room::kBytesPerUidMax + 1);
+  EXPECT_TRUE(alone);
+  EXPECT_FALSE(room->take(1, 1));
+  std::vector<Room::Held> held;
+  for (std::uint32_t uid = 2; auto each = room->take(uid, Room::kBytesPerUidMax); ++uid) {
+    ASSERT_LT(uid, 10u);
+    held.push_back(*std::move(each));
+  }
+  EXPECT_EQ(held.size(), 5u);
+  held.pop_back();
+  EXPECT_TRUE(room->take(9, Room::kBytesPerUidMax));
+}
+
 TEST(Room, AboveTheBytesOfAUidOnlyItsCallsAreNotRead) {
   HubRig rig;
   rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
@@ -65,12 +142,12 @@ TEST(Room, AboveTheBytesOfAUidOnlyItsCallsAreNotRead) {
   const auto call = rig.begin(Kind::kPublishStream);
   const std::string large = field(1, event_bytes("e", field(99, std::string(1u << 20, 'x'))));
   call.send(large + field(2, instance_bytes()) + field(3, 1) + field(5, kContext));
-  for (std::uint64_t number = 2; number <= 16; ++number) call.send(large + field(3, number));
+  for (std::uint64_t number = 2; number <= 8; ++number) call.send(large + field(3, number));
   const auto same = rig.begin(Kind::kPublish);
   const auto other = rig.begin(Kind::kPublish, 1001);
   EXPECT_EQ(same.caller->reads, 0);
   EXPECT_EQ(other.caller->reads, 1);
-  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 16; }));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 8; }));
   rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(1); });
   ASSERT_TRUE(turn_until(rig.loop, [&] { return same.caller->reads == 1; }));
 }

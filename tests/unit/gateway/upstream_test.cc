@@ -49,6 +49,7 @@ class UpstreamTest : public testing::Test {
     upstream->submit({.number = number,
                       .oldest_number = oldest,
                       .frame = std::move(request->frame),
+                      .held = std::move(request->held),
                       .waiter = waiter});
   }
 
@@ -105,11 +106,11 @@ TEST_F(UpstreamTest, WhereTheSenderBeginsIsWhereItsNumbersGoOn) {
   submit(7, 7);
   EXPECT_EQ(next(), "settled 7 of 7");
   EXPECT_FALSE(
-      upstream->needs_new_hello({.number = 8, .oldest_number = 8, .frame = {}, .waiter = {}}));
+      upstream->needs_new_hello({.number = 8, .oldest_number = 8, .frame = {}, .held = {}, .waiter = {}}));
   EXPECT_TRUE(
-      upstream->needs_new_hello({.number = 9, .oldest_number = 9, .frame = {}, .waiter = {}}));
+      upstream->needs_new_hello({.number = 9, .oldest_number = 9, .frame = {}, .held = {}, .waiter = {}}));
   EXPECT_FALSE(
-      upstream->needs_new_hello({.number = 9, .oldest_number = 0, .frame = {}, .waiter = {}}));
+      upstream->needs_new_hello({.number = 9, .oldest_number = 0, .frame = {}, .held = {}, .waiter = {}}));
 }
 
 TEST_F(UpstreamTest, ARefusalForGoodUsesTheNumberUp) {
