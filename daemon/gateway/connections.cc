@@ -1,5 +1,6 @@
 #include "gateway/connections.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <array>
 #include <cerrno>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "base/io.h"
+#include "gateway/startup.h"
 
 namespace telemetryd::gateway {
 
@@ -35,28 +37,115 @@ std::string peer_of(int fd) {
   return "ipv6:%5B" + std::string(text.data()) + "%5D:" + port;
 }
 
-Result<std::unique_ptr<Connections>> Connections::create(loop::Loop& loop) {
-  UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll) return fail(error_from_errno(errno, "epoll_create1"));
-  return std::unique_ptr<Connections>(new Connections(loop, std::move(epoll)));
+std::string address_of(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address).sin_addr;
+    return {reinterpret_cast<const char*>(&v4), sizeof v4};
+  }
+  if (address.ss_family != AF_INET6) return {};
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  const auto* const bytes = reinterpret_cast<const char*>(v6.s6_addr);
+  constexpr std::size_t kNetworkBytes = 8;
+  if (IN6_IS_ADDR_V4MAPPED(&v6)) return {bytes + 12, 4};
+  return {bytes, kNetworkBytes};
 }
 
-Connections::Connections(loop::Loop& loop, UniqueFd epoll)
-    : epoll_(std::move(epoll)), poll_(loop, epoll_.get(), [this] { collect(); }) {
+Result<std::unique_ptr<Connections>> Connections::create(
+    loop::Loop& loop, const Clock& clock, std::chrono::milliseconds first_call_deadline) {
+  UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return fail(error_from_errno(errno, "epoll_create1"));
+  return std::unique_ptr<Connections>(
+      new Connections(loop, clock, first_call_deadline, std::move(epoll)));
+}
+
+Connections::Connections(loop::Loop& loop,
+                         const Clock& clock,
+                         std::chrono::milliseconds deadline,
+                         UniqueFd epoll)
+    : clock_(clock),
+      first_call_deadline_(deadline),
+      epoll_(std::move(epoll)),
+      poll_(loop, epoll_.get(), [this] { collect(); }),
+      deadline_(loop, [this] { on_deadline(); }) {
   poll_.start(loop::Poll::Until::kReadable);
 }
 
 Connections::~Connections() = default;
 
 bool Connections::add(std::uint32_t uid, int fd) {
-  if (count() >= kMax || count(uid) >= kPerUidMax) return false;
+  const std::string address = uid == kRemoteUid ? address_of(fd) : std::string();
+  if (!make_room(uid, address)) return false;
   UniqueFd duplicate(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!duplicate) return false;
   // No event is asked for: a hang-up is always told.
   epoll_event event{.events = 0, .data = {.u64 = next_}};
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, duplicate.get(), &event) != 0) return false;
-  watched_.emplace(next_++, Watched{.uid = uid, .peer = peer_of(fd), .fd = std::move(duplicate)});
+  watched_.emplace(next_++,
+                   Watched{.uid = uid,
+                           .peer = peer_of(fd),
+                           .address = address,
+                           .since = clock_.boot_ms(),
+                           .proven = uid != kRemoteUid,
+                           .fd = std::move(duplicate)});
+  arm_deadline();
   return true;
+}
+
+bool Connections::make_room(std::uint32_t uid, const std::string& address) {
+  if (uid != kRemoteUid) {
+    return count(uid) < kPerUidMax && (count() < kMax || shut_unproven(""));
+  }
+  const auto strangers = std::ranges::count_if(watched_, [&](const auto& each) {
+    return !each.second.proven && each.second.address == address;
+  });
+  // Others behind the same address get a chance to show who they are.
+  if (static_cast<std::size_t>(strangers) >= kUnprovenPerAddressMax) return shut_unproven(address);
+  return (count(uid) < kRemoteMax && count() < kMax) || shut_unproven("");
+}
+
+Connections::Watches::iterator Connections::oldest_unproven(const std::string& address) {
+  return std::ranges::find_if(watched_, [&](const auto& each) {
+    return !each.second.proven && (address.empty() || each.second.address == address);
+  });
+}
+
+bool Connections::shut_unproven(const std::string& address) {
+  const auto oldest = oldest_unproven(address);
+  if (oldest == watched_.end()) return false;
+  ::shutdown(oldest->second.fd.get(), SHUT_RDWR);
+  forget(oldest);
+  return true;
+}
+
+void Connections::prove(const std::string& peer) {
+  for (auto& [id, watched] : watched_) {
+    if (watched.uid == kRemoteUid && watched.peer == peer) watched.proven = true;
+  }
+}
+
+void Connections::arm_deadline() {
+  if (deadline_.active()) return;
+  const auto oldest = oldest_unproven("");
+  if (oldest == watched_.end()) return;
+  const std::chrono::milliseconds waited(clock_.boot_ms() - oldest->second.since);
+  deadline_.start_once(std::max(first_call_deadline_ - waited, std::chrono::milliseconds(1)));
+}
+
+void Connections::on_deadline() {
+  const BootMs now = clock_.boot_ms();
+  for (auto each = watched_.begin(); each != watched_.end();) {
+    const bool late = now - each->second.since >= first_call_deadline_.count();
+    if (each->second.proven || !late) {
+      ++each;
+      continue;
+    }
+    ::shutdown(each->second.fd.get(), SHUT_RDWR);
+    each = forget(each);
+  }
+  arm_deadline();
 }
 
 std::size_t Connections::count(std::uint32_t uid) const {
@@ -80,10 +169,14 @@ void Connections::collect() {
   for (int i = 0; i < count; ++i) {
     const auto gone = watched_.find(events[static_cast<std::size_t>(i)].data.u64);
     if (gone == watched_.end()) continue;
-    // gRPC's own descriptor keeps the connection in the epoll set, so closing ours is not enough.
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, gone->second.fd.get(), nullptr);
-    watched_.erase(gone);
+    forget(gone);
   }
+}
+
+// gRPC's own descriptor keeps the connection in the epoll set, so closing ours is not enough.
+Connections::Watches::iterator Connections::forget(Watches::iterator each) {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, each->second.fd.get(), nullptr);
+  return watched_.erase(each);
 }
 
 }  // namespace telemetryd::gateway

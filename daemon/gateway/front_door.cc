@@ -52,13 +52,14 @@ void FrontDoor::accept_local(UniqueFd connection) {
 
 void FrontDoor::accept(UniqueFd connection, std::uint32_t uid) {
   hub_.touch();
+  // Asked first: a duplicate in Connections would keep open what is closed here.
+  GrpcServer* const server = server_of(uid);
+  if (server == nullptr) return;
   if (!connections_.add(uid, connection.get())) {
     log::debug("connection_refused", {{"uid", uid}, {"connections", connections_.count()}});
     return;
   }
-  // The duplicate sees this close as any other.
-  GrpcServer* const server = server_of(uid);
-  if (server != nullptr) server->take(std::move(connection));
+  server->take(std::move(connection));
 }
 
 void FrontDoor::cut_off(std::uint32_t uid, const std::string& peer) {

@@ -84,7 +84,11 @@ Reactor* begin_health(const Scope& scope,
   return new_call(
       scope,
       context,
-      std::make_shared<HealthCall>(scope->hub, scope->uid, peer_name(*scope, context), kind));
+      std::make_shared<HealthCall>(scope->hub,
+                                   scope->uid,
+                                   peer_name(*scope, context),
+                                   kind,
+                                   token_brought(*scope, context)));
 }
 
 // PublishStream is raw, and Publish is left to the generic service: there a message is read when

@@ -67,6 +67,7 @@ void HealthCall::begin(std::shared_ptr<Caller> caller) {
     end(unavailable("the gateway is stopping"));
     return;
   }
+  if (proves_) hub_.proven(peer_);
   hub_.add(*this);
   caller_->read_next();
 }

@@ -51,8 +51,9 @@ class HealthCall final : public Call {
  public:
   enum class Kind { kCheck, kWatch };
 
-  HealthCall(Hub& hub, std::uint32_t uid, std::string peer, Kind kind)
-      : hub_(hub), uid_(uid), peer_(std::move(peer)), kind_(kind) {}
+  // `proves`: that the connection is a sender's, because nothing is asked for that was not brought.
+  HealthCall(Hub& hub, std::uint32_t uid, std::string peer, Kind kind, bool proves)
+      : hub_(hub), uid_(uid), peer_(std::move(peer)), kind_(kind), proves_(proves) {}
 
   void begin(std::shared_ptr<Caller> caller) override;
   std::function<void()> prepare(std::string_view message) override;
@@ -74,6 +75,7 @@ class HealthCall final : public Call {
   const std::uint32_t uid_;
   const std::string peer_;
   const Kind kind_;
+  const bool proves_;
   std::shared_ptr<Caller> caller_;
   bool asked_ = false;
   bool writing_ = false;

@@ -68,6 +68,10 @@ void Hub::finish_stop() {
   hooks_.on_stopped();
 }
 
+void Hub::proven(const std::string& peer) {
+  if (!peer.empty()) hooks_.on_proven(peer);
+}
+
 void Hub::given_up(std::uint32_t uid, const std::string& peer) {
   const BootMs now = clock_.boot_ms();
   if (now - given_up_since_ >= kGivenUpWindow.count()) {

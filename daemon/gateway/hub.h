@@ -45,6 +45,8 @@ class Hub {
     std::function<void()> on_stopped;   // every call has ended
     // This sender's connections are to be shut. `peer` is empty for a local one.
     std::function<void(std::uint32_t uid, const std::string& peer)> on_flood;
+    // A call from another machine brought what is asked for.
+    std::function<void(const std::string& peer)> on_proven;
   };
 
   Hub(loop::Loop& loop, const Clock& clock, Options options, Hooks hooks);
@@ -57,6 +59,8 @@ class Hub {
   // Answers what is unanswered, ends all calls, then says so.
   void stop(const std::string& why);
 
+  // A call began that may; `peer` is empty for a local one.
+  void proven(const std::string& peer);
   // A call that its sender began and gave up.
   void given_up(std::uint32_t uid, const std::string& peer);
 

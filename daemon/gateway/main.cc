@@ -78,7 +78,7 @@ Result<void> run(const config::Config& config, const Arguments& arguments) {
   TELEMETRYD_ASSIGN(Sockets sockets, all_sockets(config, arguments, remote));
   loop::Loop loop;
   const SystemClock clock;
-  TELEMETRYD_ASSIGN(const auto connections, Connections::create(loop));
+  TELEMETRYD_ASSIGN(const auto connections, Connections::create(loop, clock));
   FrontDoor* door = nullptr;
   Hub hub(loop,
           clock,
@@ -88,7 +88,8 @@ Result<void> run(const config::Config& config, const Arguments& arguments) {
           {.on_stopping = [&door] { door->stop_listening(); },
            .on_stopped = [&loop] { loop.stop(); },
            .on_flood = [&door](std::uint32_t uid,
-                               const std::string& peer) { door->cut_off(uid, peer); }});
+                               const std::string& peer) { door->cut_off(uid, peer); },
+           .on_proven = [&connections](const std::string& peer) { connections->prove(peer); }});
   FrontDoor front_door(loop,
                        hub,
                        *connections,

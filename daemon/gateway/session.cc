@@ -17,6 +17,7 @@ void Session::begin(std::shared_ptr<Caller> caller) {
     end(unavailable("the gateway is stopping"));
     return;
   }
+  hub_.proven(peer_);
   hub_.add(*this);
   read_more();
 }

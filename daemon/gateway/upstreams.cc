@@ -5,6 +5,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "consent/consent.h"
+#include "gateway/startup.h"
 
 namespace telemetryd::gateway {
 namespace {
@@ -107,7 +108,8 @@ Upstream* Upstreams::find_or_open(const Key& key, Upstream::Sender sender, Statu
 }
 
 bool Upstreams::make_room(std::uint32_t uid) {
-  if (count_of(uid) >= kConnectionsPerUidMax &&
+  const std::size_t max = uid == kRemoteUid ? kConnectionsRemoteMax : kConnectionsPerUidMax;
+  if (count_of(uid) >= max &&
       !close_idle([uid](const Key& key) { return key.uid == uid; })) {
     return false;
   }

@@ -6,7 +6,7 @@
 //
 // Owns:    the connections.
 // Thread:  loop.
-// Limits:  kConnectionsMax, kConnectionsPerUidMax; the bytes on their way are Room's.
+// Limits:  kConnectionsMax, kConnectionsPerUidMax, kConnectionsRemoteMax; the bytes on their way are Room's.
 // Fails:   a request that finds no place or no daemon is told Waiter::lost at once.
 
 #pragma once
@@ -27,6 +27,7 @@ class Upstreams {
  public:
   static constexpr std::size_t kConnectionsMax = 192;
   static constexpr std::size_t kConnectionsPerUidMax = 32;
+  static constexpr std::size_t kConnectionsRemoteMax = 128;  // all senders of other machines
 
   // `on_change`: an answer came, or a connection ended; there may be room.
   Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change);

@@ -81,6 +81,21 @@ class Tcp(RigTest):
         uids = {each["name"]: each["uid"] for each in self.rig.get("/v1/events?limit=10")["events"]}
         self.assertEqual(uids, {"far": REMOTE_UID, "near": os.geteuid()})
 
+    def test_silent_strangers_lock_nobody_out(self):
+        self.serve()
+        before = self.client(f"127.0.0.1:{self.port}")
+        before.publish(request([event(b"before")]))
+        strangers = [socket.create_connection(("127.0.0.1", self.port), PATIENCE) for _ in range(70)]
+        self.addCleanup(lambda: [each.close() for each in strangers])
+        self.client(f"127.0.0.1:{self.port}").publish(request([event(b"after")]))
+        # The first of them have made room. Only what the server says of itself may come before the end.
+        first = strangers[0]
+        first.settimeout(PATIENCE)
+        while first.recv(4096):
+            pass
+        before.publish(request([event(b"still")]))
+        self.assertEqual(self.rig.names(), ["before", "after", "still"])
+
     def test_a_client_certificate_is_asked_for_and_checked(self):
         tls = self.certificates(self.folder())
         self.serve(f'tls_cert_file = "{tls}/server.crt"\ntls_key_file = "{tls}/server.key"\n'

@@ -16,7 +16,7 @@ struct Asked {
 
 Asked ask(HubRig& rig, Kind kind, const std::string& message) {
   Asked asked;
-  asked.call = std::make_shared<HealthCall>(rig.hub, 1000, "", kind);
+  asked.call = std::make_shared<HealthCall>(rig.hub, 1000, "", kind, true);
   asked.call->begin(asked.caller);
   asked.call->prepare(message)();
   return asked;

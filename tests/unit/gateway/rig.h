@@ -153,7 +153,8 @@ class HubRig {
             {.on_stopping = [this] { ++stopping; },
              .on_stopped = [this] { ++stopped; },
              .on_flood = [this](std::uint32_t uid,
-                                const std::string& peer) { floods.emplace_back(uid, peer); }}) {}
+                                const std::string& peer) { floods.emplace_back(uid, peer); },
+             .on_proven = [this](const std::string& peer) { proven.push_back(peer); }}) {}
 
   ~HubRig() { daemon.stop(); }
 
@@ -182,6 +183,7 @@ class HubRig {
   int stopping = 0;
   int stopped = 0;
   std::vector<std::pair<std::uint32_t, std::string>> floods;
+  std::vector<std::string> proven;
   Hub hub;
 };
 
