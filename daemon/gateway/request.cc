@@ -139,6 +139,11 @@ class Reader {
     if (!frame::app_name_valid(app.data(), app.size())) {
       return invalid("context.app must be 1 to 64 of a-z 0-9 _ -");
     }
+    // telemetryd would close the connection for it, which looks as if it were worth another try.
+    if (event::machine_id_of(*request_.context).size() > kMachineIdBytesMax) {
+      return invalid("context.machine_id is longer than " + std::to_string(kMachineIdBytesMax) +
+                     " bytes");
+    }
     return std::nullopt;
   }
 

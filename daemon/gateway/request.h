@@ -8,7 +8,7 @@
 // number up.
 //
 // Thread:  any; no state.
-// Limits:  kContextBytesMax here; the message's size is the caller's, the frame's the daemon's.
+// Limits:  kContextBytesMax, kMachineIdBytesMax here; the message's size is the caller's, the frame's the daemon's.
 // Fails:   with the status that ends the call.
 
 #pragma once
@@ -27,6 +27,9 @@ namespace telemetryd::gateway {
 
 // So that a HELLO with it stays within frame::kHelloBytesMax.
 constexpr std::size_t kContextBytesMax = 4000;
+
+// What telemetryd takes in a HELLO.
+constexpr std::size_t kMachineIdBytesMax = 128;
 
 struct Request {
   std::optional<Bytes16> instance;

@@ -266,8 +266,7 @@ void Upstream::take_closing(std::string_view payload) {
   const std::string reason = bounded(payload.substr(frame::kClosingPrefixBytes));
   // The daemon does not take us for its gateway, or speaks another version: somebody has to look.
   if (code == frame::Code::kProtocol || code == frame::Code::kVersionUnsupported) {
-    log::warn("daemon_refused_gateway",
-              {{"code", frame::code_name(code)}, {"reason", log::quoted(reason)}});
+    gateway_refused_ = std::string(frame::code_name(code)) + ": " + reason;
   }
   Status status = status_of({.number = 0,
                              .code = code,

@@ -77,6 +77,9 @@ class Upstream {
 
   bool closed() const { return closed_; }
 
+  // Why the daemon would not talk to a gateway at all; empty: it did.
+  const std::string& gateway_refused() const { return gateway_refused_; }
+
   bool idle() const { return in_flight_.empty() && waiting_.empty(); }
 
   // True when this request can only be placed by a HELLO that begins at its oldest number.
@@ -109,6 +112,7 @@ class Upstream {
   Sender sender_;
   std::function<void()> on_change_;
   std::string input_;
+  std::string gateway_refused_;
   bool welcomed_ = false;
   bool closed_ = false;
   std::uint64_t settled_ = 0;

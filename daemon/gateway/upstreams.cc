@@ -27,7 +27,7 @@ Status why_unreachable(const std::filesystem::path& ingest_socket) {
 }  // namespace
 
 Upstreams::Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change)
-    : loop_(loop), ingest_socket_(std::move(ingest_socket)), on_change_(std::move(on_change)) {}
+    : loop_(loop), ingest_socket_(std::move(ingest_socket)), on_change_(std::move(on_change)), said_refused_(loop, [] {}) {}
 
 Upstreams::~Upstreams() = default;
 
@@ -143,7 +143,18 @@ bool Upstreams::daemon_reachable() const {
   return loop::connect_unix(ingest_socket_).has_value();
 }
 
+// Senders can bring this about, so it is said once in a while.
+void Upstreams::say_refused(const std::string& reason) {
+  if (said_refused_.active()) return;
+  said_refused_.start_once(kSayRefusedAgain);
+  log::warn("daemon_refused_gateway", {{"reason", log::quoted(reason)}});
+}
+
 void Upstreams::changed() {
+  for (const auto& [key, entry] : upstreams_) {
+    const std::string& reason = entry.upstream->gateway_refused();
+    if (!reason.empty()) say_refused(reason);
+  }
   std::erase_if(upstreams_, [](const auto& each) { return each.second.upstream->closed(); });
   on_change_();
 }

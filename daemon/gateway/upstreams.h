@@ -29,6 +29,9 @@ class Upstreams {
   static constexpr std::size_t kConnectionsPerUidMax = 32;
   static constexpr std::size_t kConnectionsRemoteMax = 128;  // all senders of other machines
 
+  // What the daemon has against gateways is the same for all of them.
+  static constexpr std::chrono::milliseconds kSayRefusedAgain{60'000};
+
   // `on_change`: an answer came, or a connection ended; there may be room.
   Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change);
   ~Upstreams();
@@ -71,12 +74,14 @@ class Upstreams {
   bool close_idle(const std::function<bool(const Key&)>& may_go);
   std::size_t count_of(std::uint32_t uid) const;
   void changed();
+  void say_refused(const std::string& reason);
 
   loop::Loop& loop_;
   const std::string ingest_socket_;
   const std::function<void()> on_change_;
   std::map<Key, Entry> upstreams_;
   std::uint64_t uses_ = 0;
+  loop::Timer said_refused_;
 };
 
 }  // namespace telemetryd::gateway
