@@ -41,7 +41,9 @@ class GatewayStarter {
     bool always = false;  // it listens elsewhere too: start it at once, and again when it ends
     std::chrono::milliseconds delay_min{1000};  // after a first failure
     std::chrono::milliseconds delay_max{60000};
-    std::chrono::milliseconds stop_max{2000};  // from SIGTERM to SIGKILL
+    // From SIGTERM to SIGKILL: the gateway drains for 3 s and shuts its servers down in half a
+    // second (gateway/hub.h, front_door.h), and all of telemetryd has kStopMax.
+    std::chrono::milliseconds stop_max{4000};
   };
 
   struct Status {

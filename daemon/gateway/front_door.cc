@@ -37,7 +37,8 @@ void FrontDoor::stop_listening() {
 }
 
 void FrontDoor::shut_down() {
-  for (const auto& [uid, server] : servers_) server->shutdown(kShutdownDeadline);
+  const auto deadline = std::chrono::system_clock::now() + kShutdownDeadline;
+  for (const auto& [uid, server] : servers_) server->shutdown(deadline);
   servers_.clear();
 }
 
@@ -86,7 +87,7 @@ GrpcServer* FrontDoor::server_of(std::uint32_t uid) {
 bool FrontDoor::end_one_server() {
   for (auto each = servers_.begin(); each != servers_.end(); ++each) {
     if (connections_.count(each->first) != 0 || each->second->calls() != 0) continue;
-    each->second->shutdown(std::chrono::milliseconds(0));
+    each->second->shutdown(std::chrono::system_clock::now());
     servers_.erase(each);
     return true;
   }

@@ -27,7 +27,9 @@ namespace telemetryd::gateway {
 class FrontDoor {
  public:
   static constexpr std::size_t kUidsMax = 64;
-  static constexpr std::chrono::milliseconds kShutdownDeadline{1'000};
+  // For all servers together. With Hub::kDrainDeadline it stays below what telemetryd waits
+  // (GatewayStarter::Options::stop_max).
+  static constexpr std::chrono::milliseconds kShutdownDeadline{500};
 
   FrontDoor(loop::Loop& loop,
             Hub& hub,

@@ -189,8 +189,8 @@ class Server final : public GrpcServer {
 
   std::size_t calls() const override { return scope_->calls; }
 
-  void shutdown(std::chrono::milliseconds deadline) override {
-    server_->Shutdown(std::chrono::system_clock::now() + deadline);
+  void shutdown(std::chrono::system_clock::time_point deadline) override {
+    server_->Shutdown(deadline);
   }
 
  private:

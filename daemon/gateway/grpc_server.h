@@ -40,7 +40,7 @@ class GrpcServer {
   virtual void take(UniqueFd connection) = 0;
   // Calls that began and have not been forgotten.
   virtual std::size_t calls() const = 0;
-  virtual void shutdown(std::chrono::milliseconds deadline) = 0;
+  virtual void shutdown(std::chrono::system_clock::time_point deadline) = 0;
 };
 
 }  // namespace telemetryd::gateway

@@ -26,7 +26,7 @@ namespace telemetryd::gateway {
 
 class Hub {
  public:
-  static constexpr std::chrono::milliseconds kDrainDeadline{5'000};
+  static constexpr std::chrono::milliseconds kDrainDeadline{3'000};
   // Room is given back in more ways than by an answer.
   static constexpr std::chrono::milliseconds kLookForRoom{100};
   static constexpr std::uint32_t kGivenUpMax = 1'000;
