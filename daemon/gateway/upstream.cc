@@ -94,7 +94,13 @@ void Upstream::submit(Submission submission) {
 }
 
 void Upstream::flush() {
-  if (!closed_ && !in_flight_.empty()) stream_->write(frame_of(frame::Type::kFlush));
+  if (closed_) return;
+  // What waits for the WELCOME is meant as well, and is committed only when it has been sent.
+  if (!welcomed_) {
+    flush_waits_ = true;
+  } else if (!in_flight_.empty()) {
+    stream_->write(frame_of(frame::Type::kFlush));
+  }
 }
 
 bool Upstream::needs_new_hello(const Submission& submission) const {
@@ -227,6 +233,7 @@ bool Upstream::take_welcome(std::string_view message) {
   settled_ = std::max(high_water, sender_.first_frame - 1);
   next_ = settled_ + 1;
   send_waiting();
+  if (std::exchange(flush_waits_, false)) flush();
   return true;
 }
 

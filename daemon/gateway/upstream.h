@@ -70,7 +70,7 @@ class Upstream {
   Upstream& operator=(const Upstream&) = delete;
 
   void submit(Submission submission);
-  // Commits what is on its way now.
+  // Commits now what has been submitted.
   void flush();
 
   const Sender& sender() const { return sender_; }
@@ -115,6 +115,7 @@ class Upstream {
   std::string gateway_refused_;
   bool welcomed_ = false;
   bool closed_ = false;
+  bool flush_waits_ = false;
   std::uint64_t settled_ = 0;
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, InFlight> in_flight_;

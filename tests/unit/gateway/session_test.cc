@@ -205,6 +205,17 @@ TEST(Stream, TheLastAnswersComeBeforeTheEnd) {
   EXPECT_EQ(call.caller->ended->code, StatusCode::kOk);
 }
 
+TEST(Stream, AHalfCloseBeforeTheWelcomeCommitsWhatFollowsIt) {
+  HubRig rig;
+  rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublishStream);
+  call.send(request_bytes(1));
+  call.session->half_closed();  // the loop has not turned, so no WELCOME has been read
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.flushes() == 1; }));
+  EXPECT_EQ(rig.daemon.received().size(), 1u);
+}
+
 TEST(Stream, AnAnswerThatNobodyReadsEndsIt) {
   HubRig rig(std::chrono::hours(1), std::chrono::milliseconds(1));
   rig.daemon.start();
