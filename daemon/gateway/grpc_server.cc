@@ -81,14 +81,13 @@ Reactor* begin_health(const Scope& scope,
                       grpc::CallbackServerContext& context,
                       HealthCall::Kind kind) {
   if (const auto status = too_many(*scope)) return new_refused_call(scope, *status);
-  return new_call(
-      scope,
-      context,
-      std::make_shared<HealthCall>(scope->hub,
-                                   scope->uid,
-                                   peer_name(*scope, context),
-                                   kind,
-                                   token_brought(*scope, context)));
+  return new_call(scope,
+                  context,
+                  std::make_shared<HealthCall>(scope->hub,
+                                               scope->uid,
+                                               peer_name(*scope, context),
+                                               kind,
+                                               token_brought(*scope, context)));
 }
 
 // PublishStream is raw, and Publish is left to the generic service: there a message is read when

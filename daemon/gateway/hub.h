@@ -2,7 +2,8 @@
 //
 // Owns:    the upstream connections, the timers of health and idleness.
 // Thread:  loop.
-// Limits:  Room; `idle_exit` without anything unanswered and anything received; kGivenUpMax calls that a
+// Limits:  Room; `idle_exit` without anything unanswered and anything received; kGivenUpMax calls
+// that a
 //          sender begins and gives up within kGivenUpWindow, which no honest one does.
 
 #pragma once

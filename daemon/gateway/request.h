@@ -8,8 +8,8 @@
 // number up.
 //
 // Thread:  any; no state.
-// Limits:  kContextBytesMax, kMachineIdBytesMax here; the message's size is the caller's, the frame's the daemon's.
-// Fails:   with the status that ends the call.
+// Limits:  kContextBytesMax, kMachineIdBytesMax here; the message's size is the caller's, the
+// frame's the daemon's. Fails:   with the status that ends the call.
 
 #pragma once
 

@@ -33,7 +33,10 @@ class Room : public std::enable_shared_from_this<Room> {
   class Held {
    public:
     Held() = default;
-    Held(Held&& other) noexcept : room_(std::move(other.room_)), uid_(other.uid_), bytes_(other.bytes_) {}
+
+    Held(Held&& other) noexcept
+        : room_(std::move(other.room_)), uid_(other.uid_), bytes_(other.bytes_) {}
+
     Held& operator=(Held&& other) noexcept;
     ~Held();
     Held(const Held&) = delete;
@@ -41,6 +44,7 @@ class Room : public std::enable_shared_from_this<Room> {
 
    private:
     friend class Room;
+
     Held(std::shared_ptr<Room> room, std::uint32_t uid, std::size_t bytes)
         : room_(std::move(room)), uid_(uid), bytes_(bytes) {}
 

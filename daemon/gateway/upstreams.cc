@@ -12,22 +12,21 @@ namespace {
 
 constexpr std::size_t kPolicyBytesMax = 4096;
 
-// With policy "off" telemetryd has no ingest socket, and never will have for as long as it says so
-// in the file beside where the socket would be.
-Status why_unreachable(const std::filesystem::path& ingest_socket) {
+// With policy "off" telemetryd takes nothing from ingest.sock, which may be there all the same when
+// the service manager holds it. What it says in the file beside the socket is what counts.
+bool policy_is_off(const std::filesystem::path& ingest_socket) {
   const auto policy = read_file(ingest_socket.parent_path() / "policy", kPolicyBytesMax);
-  const bool off = policy && consent::parse_policy_file(policy->data(), policy->size()) ==
-                                 consent::MachinePolicy::kOff;
-  if (!off) return unavailable("telemetryd is not reachable");
-  return {.code = StatusCode::kPermissionDenied,
-          .text = "collection is off: machine_policy",
-          .retry_after = {}};
+  return policy &&
+         consent::parse_policy_file(policy->data(), policy->size()) == consent::MachinePolicy::kOff;
 }
 
 }  // namespace
 
 Upstreams::Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change)
-    : loop_(loop), ingest_socket_(std::move(ingest_socket)), on_change_(std::move(on_change)), said_refused_(loop, [] {}) {}
+    : loop_(loop),
+      ingest_socket_(std::move(ingest_socket)),
+      on_change_(std::move(on_change)),
+      said_refused_(loop, [] {}) {}
 
 Upstreams::~Upstreams() = default;
 
@@ -89,10 +88,16 @@ Upstream* Upstreams::find_or_open(const Key& key, Upstream::Sender sender, Statu
       why = unavailable("too many instances of this user send at a time");
       return nullptr;
     }
+    if (policy_is_off(ingest_socket_)) {
+      why = {.code = StatusCode::kPermissionDenied,
+             .text = "collection is off: machine_policy",
+             .retry_after = {}};
+      return nullptr;
+    }
     auto connected = loop::connect_unix(ingest_socket_);
     if (!connected) {
       log::debug("daemon_unreachable", {{"cause", connected.error().message()}});
-      why = why_unreachable(ingest_socket_);
+      why = unavailable("telemetryd is not reachable");
       return nullptr;
     }
     found =
@@ -109,8 +114,7 @@ Upstream* Upstreams::find_or_open(const Key& key, Upstream::Sender sender, Statu
 
 bool Upstreams::make_room(std::uint32_t uid) {
   const std::size_t max = uid == kRemoteUid ? kConnectionsRemoteMax : kConnectionsPerUidMax;
-  if (count_of(uid) >= max &&
-      !close_idle([uid](const Key& key) { return key.uid == uid; })) {
+  if (count_of(uid) >= max && !close_idle([uid](const Key& key) { return key.uid == uid; })) {
     return false;
   }
   return upstreams_.size() < kConnectionsMax || close_idle([](const Key&) { return true; });

@@ -6,8 +6,8 @@
 //
 // Owns:    the connections.
 // Thread:  loop.
-// Limits:  kConnectionsMax, kConnectionsPerUidMax, kConnectionsRemoteMax; the bytes on their way are Room's.
-// Fails:   a request that finds no place or no daemon is told Waiter::lost at once.
+// Limits:  kConnectionsMax, kConnectionsPerUidMax, kConnectionsRemoteMax; the bytes on their way
+// are Room's. Fails:   a request that finds no place or no daemon is told Waiter::lost at once.
 
 #pragma once
 

@@ -1,5 +1,7 @@
 #include "gateway/session.h"
 
+#include <fstream>
+
 #include <gtest/gtest.h>
 
 #include "rig.h"
@@ -24,6 +26,18 @@ TEST(Publish, IsAnsweredAfterTheAckAndNotBefore) {
   EXPECT_EQ(call.caller->ended->code, StatusCode::kOk);
   EXPECT_EQ(words_of(call.caller->said.at(0)), "ack 1");
   EXPECT_EQ(rig.hub.calls(), 0u);
+}
+
+// The service manager holds ingest.sock then, and nobody would ever answer there.
+TEST(Publish, IsRefusedWhenThePolicyIsOffAlthoughTheSocketIsThere) {
+  HubRig rig;
+  rig.daemon.start();
+  std::ofstream(rig.folder / "policy") << "mode = off\n";
+  const auto call = rig.begin(Kind::kPublish);
+  call.send(request_bytes(1));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return call.caller->over(); }));
+  EXPECT_EQ(call.caller->ended->code, StatusCode::kPermissionDenied);
+  EXPECT_EQ(rig.daemon.connections(), 0);
 }
 
 TEST(Publish, WithoutAnInstanceManyCallsShareOneConnection) {
