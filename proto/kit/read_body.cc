@@ -167,7 +167,8 @@ bool BodyReader::open(bool object) {
       if (!begin_element()) return false;
       event_start_ = reached_ - 1;
     } else if (!object && depth_ + 1 == list_depth_) {
-      in_list_ = seen_list_ = expect_list_ || shape_ == BodyShape::kArray;
+      in_list_ = expect_list_ || shape_ == BodyShape::kArray;
+      seen_list_ |= in_list_;
     }
     expect_list_ = false;
   }

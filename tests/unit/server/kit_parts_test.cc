@@ -62,6 +62,20 @@ TEST(KitBody, AnEventIsKeptByteForByte) {
   EXPECT_EQ(first.time_unix_nano, 1'732'003'200'123'456'000u);
 }
 
+TEST(KitBody, OtherListsBesideEventsDoNotMatter) {
+  const std::string events = "\"events\":[" + kit_event(1).dump() + "]";
+  for (const std::string& body : {
+           "{" + events + ",\"tags\":[]}",
+           "{\"tags\":[]," + events + "}",
+           "{\"tags\":[\"a\",[{}]]," + events + ",\"more\":[{\"events\":[1]},[2]]}",
+       }) {
+    const auto all = read(body);
+    ASSERT_TRUE(all) << body << ": " << all.error().message;
+    EXPECT_EQ(all->total, 1u) << body;
+    EXPECT_EQ(all->events.size(), 1u) << body;
+  }
+}
+
 TEST(KitBody, IsJsonInUtf8OfTheRightShapeOrNothing) {
   const std::string event = kit_event(1).dump();
   for (const std::string& body : {
@@ -82,6 +96,7 @@ TEST(KitBody, IsJsonInUtf8OfTheRightShapeOrNothing) {
            std::string(R"({"x":{"events":[1]}})"),
            in_object(""),
            "{\"events\":[" + event + "],\"events\":[]}",
+           "{\"events\":[" + event + "],\"tags\":[],\"events\":[" + kit_event(2).dump() + "]}",
            in_object(event) + "{}",
            in_object(event) + ",",
            in_object(event) + std::string(1, '\0'),
