@@ -1,8 +1,12 @@
 #include "store/row_bytes.h"
 
+#include <array>
+
 #include <zlib.h>
 
+#include "base/bytes.h"
 #include "event/fields.h"
+#include "frame/frame.h"
 
 namespace telemetryd::store {
 namespace {
@@ -52,9 +56,33 @@ std::optional<std::string_view> cut_events(std::string_view blob,
   return std::string_view(begin, static_cast<std::size_t>(rest.data() - begin));
 }
 
-std::uint32_t row_crc(std::string_view context, std::string_view blob) {
+std::uint32_t content_crc(std::string_view context, std::string_view blob) {
   const uLong crc = crc_of(crc_of(0, context), blob);
   return static_cast<std::uint32_t>(crc);
+}
+
+std::uint32_t columns_crc(const RowColumns& columns) {
+  if (columns.instance.empty()) return 0;
+  std::array<std::uint8_t, 28> numbers{};
+  frame::put_u32(numbers.data(), columns.uid);
+  frame::put_u64(numbers.data() + 4, static_cast<std::uint64_t>(columns.app));
+  frame::put_u64(numbers.data() + 12, static_cast<std::uint64_t>(columns.count));
+  frame::put_u64(numbers.data() + 20, columns.last_frame);
+  const uLong crc = crc_of(crc_of(0, as_text(numbers)), columns.instance);
+  return static_cast<std::uint32_t>(crc);
+}
+
+std::int64_t row_crc(const RowColumns& columns, std::string_view context, std::string_view blob) {
+  const std::uint64_t upper = columns_crc(columns);
+  return static_cast<std::int64_t>(upper << 32 | content_crc(context, blob));
+}
+
+bool columns_match(std::int64_t row_crc, const RowColumns& columns) {
+  return static_cast<std::uint64_t>(row_crc) >> 32 == columns_crc(columns);
+}
+
+bool content_matches(std::int64_t row_crc, std::string_view context, std::string_view blob) {
+  return static_cast<std::uint32_t>(row_crc) == content_crc(context, blob);
 }
 
 }  // namespace telemetryd::store

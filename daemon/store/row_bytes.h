@@ -28,7 +28,27 @@ std::optional<std::string_view> cut_events(std::string_view blob,
                                            std::uint32_t first,
                                            std::uint32_t count);
 
+// What a row says in columns and nothing but its checksum can vouch for.
+struct RowColumns {
+  std::uint32_t uid = 0;
+  std::int64_t app = 0;
+  std::int64_t count = 0;
+  std::string_view instance;  // empty: a row of format 1, which has no checksum of columns
+  std::uint64_t last_frame = 0;
+};
+
 // zlib's CRC-32 over `context` and `blob`.
-std::uint32_t row_crc(std::string_view context, std::string_view blob);
+std::uint32_t content_crc(std::string_view context, std::string_view blob);
+
+// zlib's CRC-32 over the columns, 0 for format 1.
+std::uint32_t columns_crc(const RowColumns& columns);
+
+// The column `crc`: that of the columns in the upper half, so that a start can check them without
+// reading blobs, and that of the content in the lower.
+std::int64_t row_crc(const RowColumns& columns, std::string_view context, std::string_view blob);
+
+// Which half of the column `crc` is right.
+bool columns_match(std::int64_t row_crc, const RowColumns& columns);
+bool content_matches(std::int64_t row_crc, std::string_view context, std::string_view blob);
 
 }  // namespace telemetryd::store

@@ -32,6 +32,14 @@ struct StoredRow {
   bool damaged = false;
 };
 
+// Rows that a start found damaged before the tables had said what they say. In memory they are
+// booked at once; the first transaction removes them.
+struct UnbookedDamage {
+  std::vector<Seq> rows;
+  NewApps new_apps;
+  Moves moves;
+};
+
 struct LeasedPart {
   Seq seq = 0;
   std::uint32_t uid = 0;

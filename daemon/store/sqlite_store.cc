@@ -57,7 +57,7 @@ Result<void> SqliteStore::start() {
   TELEMETRYD_TRY(prepare_statements());
   TELEMETRYD_TRY(books_.load(db_));
   TELEMETRYD_TRY(load_partial_rows());
-  TELEMETRYD_TRY(load_unbooked());
+  TELEMETRYD_ASSIGN(const UnbookedDamage damage, load_unbooked());
   TELEMETRYD_ASSIGN(const std::string uuid,
                     db_.ask("SELECT value FROM meta WHERE key='store_uuid'"));
   if (uuid.size() != store_uuid_.size()) {
@@ -65,7 +65,7 @@ Result<void> SqliteStore::start() {
   }
   store_uuid_ = bytes16_of(uuid);
   TELEMETRYD_ASSIGN(const std::optional<Witness> witness, read_witness());
-  TELEMETRYD_TRY(start_epoch(witness));
+  TELEMETRYD_TRY(start_epoch(witness, damage));
   // SQLite ignores a failing sync of the folder, so it is done once more, with a look at the
   // result.
   TELEMETRYD_TRY(sync_directory(options_.state_dir));
@@ -85,9 +85,10 @@ Result<void> SqliteStore::prepare_statements() {
                          "accepted_boot_ms, accepted_unix_ms, id_ms_min, id_ms_max, count, crc, "
                          "instance, last_frame, context, blob) "
                          "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"));
-  TELEMETRYD_TRY(prepare(sql_.load_row,
-                         "SELECT uid, app, class, urgency, accepted_boot_ms, accepted_unix_ms, "
-                         "count, crc, context, blob FROM events WHERE seq=?"));
+  TELEMETRYD_TRY(
+      prepare(sql_.load_row,
+              "SELECT uid, app, class, urgency, accepted_boot_ms, accepted_unix_ms, "
+              "count, crc, context, blob, instance, last_frame FROM events WHERE seq=?"));
   TELEMETRYD_TRY(prepare(sql_.delete_row, "DELETE FROM events WHERE seq=?"));
   TELEMETRYD_TRY(prepare(sql_.scan_rows,
                          "SELECT seq, uid, app, count, length(blob), class, accepted_unix_ms "
@@ -143,7 +144,8 @@ Result<std::optional<Witness>> SqliteStore::read_witness() {
   return witness;
 }
 
-Result<void> SqliteStore::start_epoch(std::optional<Witness> witness) {
+Result<void> SqliteStore::start_epoch(std::optional<Witness> witness,
+                                      const UnbookedDamage& damage) {
   // Numbers that a lost database may have given out stay used.
   if (witness && witness->store_uuid == store_uuid_) epoch_ = std::max(epoch_, witness->epoch);
   ++epoch_;
@@ -162,6 +164,7 @@ Result<void> SqliteStore::start_epoch(std::optional<Witness> witness) {
   const auto written = transact([&]() -> Result<void> {
     TELEMETRYD_TRY(expire.run(clock_.unix_ms() - kClientKeepMs, kClientKeepEpochs, epoch_));
     TELEMETRYD_TRY(prune.run(oldest));
+    TELEMETRYD_TRY(remove_unbooked(damage));
     return insert.run(
         epoch_, Blob{as_text(epoch_random_)}, clock_.unix_ms(), std::string_view(boot));
   });

@@ -76,7 +76,7 @@ class SqliteStore final : public Store {
   // sqlite_store.cc
   Result<void> start();
   Result<void> prepare_statements();
-  Result<void> start_epoch(std::optional<Witness> witness);
+  Result<void> start_epoch(std::optional<Witness> witness, const UnbookedDamage& damage);
   Result<void> load_partial_rows();
   Result<std::optional<Witness>> read_witness();
   Result<void> write_witness(bool sync, bool clean);
@@ -101,7 +101,9 @@ class SqliteStore final : public Store {
   Result<void> book_now();
   Result<void> put_client(const ClientKey& key, std::uint64_t high_water);
   Result<void> forget_oldest_clients();
-  Result<void> load_unbooked();
+  Result<UnbookedDamage> load_unbooked();
+  Result<void> note_damage(Seq seq, UnbookedDamage& damage);
+  Result<void> remove_unbooked(const UnbookedDamage& damage);
 
   // sqlite_store_commit.cc
   Result<std::optional<std::uint64_t>> look_up_high_water(const ClientKey& client);

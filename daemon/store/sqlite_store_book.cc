@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "store/row_bytes.h"
 #include "store/sqlite_store.h"
 
 namespace telemetryd::store {
@@ -52,30 +53,58 @@ Result<void> SqliteStore::forget_oldest_clients() {
 }
 
 // Rows that a crash left unbooked. Nothing has touched them since: whatever removes or delivers a
-// row books it first, in the same transaction.
-Result<void> SqliteStore::load_unbooked() {
+// row books it first, in the same transaction. Their blobs stay unread, which may be 64 MiB.
+Result<UnbookedDamage> SqliteStore::load_unbooked() {
+  UnbookedDamage damage;
   TELEMETRYD_ASSIGN(const std::int64_t booked,
                     db_.ask_integer("SELECT value FROM meta WHERE key='booked_up_to'"));
   TELEMETRYD_ASSIGN(Statement select,
-                    db_.prepare("SELECT uid, app, count, length(blob), instance, last_frame "
-                                "FROM events WHERE seq>? ORDER BY seq"));
+                    db_.prepare("SELECT uid, app, count, instance, last_frame, crc, length(blob), "
+                                "seq FROM events WHERE seq>? ORDER BY seq"));
   for (Rows rows = select.query(booked);;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) break;
-    ClientKey client{.uid = static_cast<std::uint32_t>(rows.integer(0))};
-    const std::string_view instance = rows.bytes(4);
-    if (instance.size() != client.instance.size() || books_.name(rows.integer(1)).empty()) {
-      return fail(ErrorCode::kDataLoss, "a row names no client, or an app that is not there");
+    const RowColumns columns{.uid = static_cast<std::uint32_t>(rows.integer(0)),
+                             .app = rows.integer(1),
+                             .count = rows.integer(2),
+                             .instance = rows.bytes(3),
+                             .last_frame = static_cast<std::uint64_t>(rows.integer(4))};
+    ClientKey client{.uid = columns.uid};
+    if (columns.instance.size() != client.instance.size() ||
+        !columns_match(rows.integer(5), columns) || books_.name(columns.app).empty()) {
+      TELEMETRYD_TRY(note_damage(static_cast<Seq>(rows.integer(7)), damage));
+      continue;
     }
-    std::ranges::copy(as_bytes(instance), client.instance.begin());
-    unbooked_.add(client,
-                  static_cast<std::uint64_t>(rows.integer(5)),
-                  rows.integer(1),
-                  rows.integer(2),
-                  rows.integer(3));
+    std::ranges::copy(as_bytes(columns.instance), client.instance.begin());
+    unbooked_.add(client, columns.last_frame, columns.app, columns.count, rows.integer(6));
   }
   books_.apply(unbooked_.moves());
+  books_.apply(damage.new_apps);
+  books_.apply(damage.moves);
+  return damage;
+}
+
+// No table has heard of the row, so it is accepted and lost at once: its events as far as the blob
+// tells their number, for the app that the row names if there is one. Its client's high water stays
+// where the other rows have it; a sender that is further on says so in its HELLO.
+Result<void> SqliteStore::note_damage(Seq seq, UnbookedDamage& damage) {
+  TELEMETRYD_ASSIGN(const auto row, load_row(seq));
+  if (!row) return fail(ErrorCode::kDataLoss, "a row went while it was read");
+  const std::int64_t events = count_events(row->blob).value_or(0);
+  log::error("row_damaged", {{"seq", seq}, {"events", events}, {"bytes", row->bytes}});
+  AppId app = row->app;
+  if (books_.name(app).empty()) app = books_.find_or_add_other(damage.new_apps);
+  damage.moves.add(app, account::kAccepted, reason::kNone, events);
+  damage.moves.add(app, account::kLost, reason::kDamage, events);
+  damage.rows.push_back(seq);
   return {};
+}
+
+// In the caller's transaction, which books the rows that are whole.
+Result<void> SqliteStore::remove_unbooked(const UnbookedDamage& damage) {
+  for (const Seq seq : damage.rows) TELEMETRYD_TRY(delete_row(seq));
+  TELEMETRYD_TRY(books_.write(damage.new_apps));
+  return books_.write(damage.moves);
 }
 
 }  // namespace telemetryd::store

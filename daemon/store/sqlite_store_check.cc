@@ -40,7 +40,8 @@ Result<LedgerCheck> SqliteStore::check_ledger() {
   if (partial != next_indexes_) check.problems.push_back("delivery differs from memory");
   {
     TELEMETRYD_ASSIGN(Statement select,
-                      db_.prepare("SELECT seq, app, count, crc, context, blob FROM events"));
+                      db_.prepare("SELECT seq, app, count, crc, context, blob, uid, "
+                                  "instance, last_frame FROM events"));
     for (Rows rows = select.query();;) {
       TELEMETRYD_ASSIGN(const bool found, rows.next());
       if (!found) break;
@@ -55,7 +56,12 @@ Result<LedgerCheck> SqliteStore::check_ledger() {
         partial.erase(found_partial);
       }
       const auto events = count_events(blob);
-      if (rows.integer(3) != row_crc(rows.bytes(4), blob)) {
+      const RowColumns columns{.uid = static_cast<std::uint32_t>(rows.integer(6)),
+                               .app = rows.integer(1),
+                               .count = rows.integer(2),
+                               .instance = rows.bytes(7),
+                               .last_frame = static_cast<std::uint64_t>(rows.integer(8))};
+      if (rows.integer(3) != row_crc(columns, rows.bytes(4), blob)) {
         check.problems.push_back("row " + std::to_string(seq) + ": checksum does not match");
       } else if (!events || *events != rows.integer(2)) {
         check.problems.push_back("row " + std::to_string(seq) + ": wrong number of events");

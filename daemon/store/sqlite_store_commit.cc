@@ -162,9 +162,14 @@ Result<void> SqliteStore::write_row(const PlannedRow& row, Seq seq) {
     blob = row_buffer_;
   }
   const std::string_view context = first.client->context;
+  const RowColumns columns{.uid = first.client->key.uid,
+                           .app = row.app,
+                           .count = row.summary.count,
+                           .instance = as_text(first.client->key.instance),
+                           .last_frame = row.frames.back()->number};
   return sql_.insert_row.run(seq,
-                             first.client->key.uid,
-                             row.app,
+                             columns.uid,
+                             columns.app,
                              static_cast<int>(first.persistence_class),
                              static_cast<int>(first.urgency),
                              epoch_,
@@ -172,10 +177,10 @@ Result<void> SqliteStore::write_row(const PlannedRow& row, Seq seq) {
                              clock_.unix_ms(),
                              row.summary.id_ms_min,
                              row.summary.id_ms_max,
-                             row.summary.count,
-                             row_crc(context, blob),
-                             Blob{as_text(first.client->key.instance)},
-                             row.frames.back()->number,
+                             columns.count,
+                             row_crc(columns, context, blob),
+                             Blob{columns.instance},
+                             columns.last_frame,
                              Blob{context},
                              Blob{blob});
 }

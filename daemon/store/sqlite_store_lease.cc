@@ -22,7 +22,15 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
   row.context = rows.text(8);
   row.blob = rows.text(9);
   row.bytes = row.blob.size();
-  row.damaged = rows.integer(7) != row_crc(row.context, row.blob);
+  const RowColumns columns{.uid = row.uid,
+                           .app = row.app,
+                           .count = rows.integer(6),
+                           .instance = rows.bytes(10),
+                           .last_frame = static_cast<std::uint64_t>(rows.integer(11))};
+  const bool columns_right = columns_match(rows.integer(7), columns);
+  row.damaged = !columns_right || !content_matches(rows.integer(7), row.context, row.blob);
+  // The blob knows better than columns that are not what was written.
+  if (!columns_right) row.count = count_events(row.blob).value_or(0);
   if (const auto partial = next_indexes_.find(seq); partial != next_indexes_.end()) {
     row.next_index = partial->second;
   }
@@ -30,7 +38,7 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
 }
 
 Result<void> SqliteStore::remove_damaged(const StoredRow& row) {
-  const std::int64_t events = row.count - row.next_index;
+  const std::int64_t events = row.count - std::min(row.count, row.next_index);
   log::error("row_damaged", {{"seq", row.seq}, {"events", events}, {"bytes", row.bytes}});
   Moves moves;
   moves.add(row.app, account::kQueued, reason::kNone, -events);

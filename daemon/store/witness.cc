@@ -31,14 +31,14 @@ std::string encode_witness(const Witness& witness) {
   frame::put_u64(out + kAcceptedAt, witness.accepted_total);
   frame::put_u64(out + kRemovedAt, witness.removed_total);
   out[kCleanAt] = witness.clean ? 1 : 0;
-  frame::put_u32(out + kCrcAt, row_crc({}, std::string_view(bytes).substr(0, kCrcAt)));
+  frame::put_u32(out + kCrcAt, content_crc({}, std::string_view(bytes).substr(0, kCrcAt)));
   return bytes;
 }
 
 std::optional<Witness> decode_witness(std::string_view bytes) {
   if (bytes.size() != kWitnessBytes || !bytes.starts_with(kMagic)) return std::nullopt;
   const std::uint8_t* in = as_bytes(bytes).data();
-  if (frame::get_u32(in + kCrcAt) != row_crc({}, bytes.substr(0, kCrcAt))) return std::nullopt;
+  if (frame::get_u32(in + kCrcAt) != content_crc({}, bytes.substr(0, kCrcAt))) return std::nullopt;
   Witness witness;
   std::copy_n(in + kUuidAt, 16, witness.store_uuid.begin());
   witness.epoch = frame::get_u64(in + kEpochAt);

@@ -2,6 +2,7 @@
 // nothing is said twice.
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -25,6 +26,14 @@ class Booking : public StoreTest {
     }
   }
 
+  void start_afresh() {
+    store_.reset();
+    for (const auto& file : std::filesystem::directory_iterator(dir_.path())) {
+      std::filesystem::remove(file.path());
+    }
+    open(small_store(dir_.path()));
+  }
+
   // Looks into the file of a store that was left as a kill leaves it.
   std::int64_t ask(const std::string& sql) {
     store_.reset();
@@ -38,6 +47,17 @@ class Booking : public StoreTest {
     sqlite3_finalize(statement);
     sqlite3_close(db);
     return value;
+  }
+
+  // Changes the file of a store that was left as a kill leaves it, and opens it again.
+  void change_and_open(const std::string& sql) {
+    store_.reset();
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open((dir_ / "events.db").c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
+    sqlite3_close(db);
+    open(small_store(dir_.path()));
   }
 
   std::uint64_t high_water(std::uint8_t number) {
@@ -127,6 +147,49 @@ TEST_F(Booking, AReportBeforeTheTablesKnowTheClientKeepsItsHighWater) {
   EXPECT_EQ(account("lost_by_client", "ring_full"), 3);
 }
 
+TEST_F(Booking, ADamagedColumnCostsItsRowAndNoStart) {
+  for (const char* damage : {"instance=x'00'",
+                             "instance=NULL",
+                             "instance=zeroblob(16)",
+                             "last_frame=last_frame+1000",
+                             "uid=uid+1",
+                             "app=app+7",
+                             "count=count+5",
+                             "crc=crc+4294967296"}) {
+    SCOPED_TRACE(damage);
+    start_afresh();
+    store_frames(1, 3);
+    change_and_open("UPDATE events SET " + std::string(damage) +
+                    " WHERE seq=(SELECT max(seq) FROM events)");
+    ASSERT_TRUE(store_);
+    EXPECT_EQ(account("accepted"), 3);
+    EXPECT_EQ(account("lost", "damage"), 1);
+    EXPECT_EQ(account("queued"), 2);
+    EXPECT_EQ(high_water(1), 2u) << "what the damaged row says of its client was believed";
+    EXPECT_EQ(store_->info()->loss, std::nullopt);
+    expect_balanced();
+    // The sender got its answer before the damage, and goes on behind it.
+    auto ahead = std::make_shared<store::ClientInfo>(*client(1));
+    ahead->first_frame = 4;
+    EXPECT_EQ(commit({frame(ahead, 4, {"next"})}).at(0).kind, Answer::Kind::kStored);
+    crash_and_reopen();
+    EXPECT_EQ(account("accepted"), 4);
+    EXPECT_EQ(account("lost", "damage"), 1);
+    EXPECT_EQ(high_water(1), 4u);
+    expect_balanced();
+  }
+}
+
+TEST_F(Booking, ARowWithADamagedColumnIsNeverLent) {
+  store_frames(1, 3);
+  ASSERT_TRUE(store_->close());
+  change_and_open("UPDATE events SET count=count+1 WHERE seq=(SELECT max(seq) FROM events)");
+  EXPECT_FALSE(store_->check_ledger()->balanced);
+  EXPECT_EQ(lease(lease_of({"shop"})).events, 2u);
+  EXPECT_EQ(account("lost", "damage"), 1);
+  EXPECT_EQ(account("queued"), 2);
+}
+
 TEST_F(Booking, AStoreOfFormatOneGoesOn) {
   store_frames(1, 3);
   ASSERT_TRUE(store_->close());
@@ -138,6 +201,7 @@ TEST_F(Booking, AStoreOfFormatOneGoesOn) {
                          "ALTER TABLE events DROP COLUMN instance;"
                          "ALTER TABLE events DROP COLUMN last_frame;"
                          "DELETE FROM meta WHERE key='booked_up_to';"
+                         "UPDATE events SET crc = crc & 4294967295;"
                          "PRAGMA user_version=1",
                          nullptr,
                          nullptr,
