@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "store/damaged_row.h"
 #include "store/row_bytes.h"
 #include "store/sqlite_store.h"
 
@@ -91,7 +92,7 @@ Result<void> SqliteStore::note_damage(Seq seq, UnbookedDamage& damage) {
   TELEMETRYD_ASSIGN(const auto row, load_row(seq));
   if (!row) return fail(ErrorCode::kDataLoss, "a row went while it was read");
   const std::int64_t events = count_events(row->blob).value_or(0);
-  log::error("row_damaged", {{"seq", seq}, {"events", events}, {"bytes", row->bytes}});
+  log_damaged(*row, events);
   AppId app = row->app;
   if (books_.name(app).empty()) app = books_.find_or_add_other(damage.new_apps);
   damage.moves.add(app, account::kAccepted, reason::kNone, events);

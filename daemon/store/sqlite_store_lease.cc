@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "base/log.h"
+#include "store/damaged_row.h"
 #include "store/row_bytes.h"
 #include "store/sqlite_store.h"
 
@@ -39,7 +39,7 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
 
 Result<void> SqliteStore::remove_damaged(const StoredRow& row) {
   const std::int64_t events = row.count - std::min(row.count, row.next_index);
-  log::error("row_damaged", {{"seq", row.seq}, {"events", events}, {"bytes", row.bytes}});
+  log_damaged(row, events);
   Moves moves;
   moves.add(row.app, account::kQueued, reason::kNone, -events);
   moves.add(row.app, account::kLost, reason::kDamage, events);
