@@ -70,6 +70,14 @@ Result<void> enter_wal(Database& db) {
   return fail(ErrorCode::kUnavailable, "SQLite stays in journal mode '" + mode + "'");
 }
 
+// A store at its quota must open too, also one whose quota has shrunk below what is there.
+Result<void> upgrade_within_reserve(Database& db, const Quota& quota) {
+  TELEMETRYD_ASSIGN(const std::int64_t pages, db.ask_integer("PRAGMA page_count"));
+  const auto base = std::max<std::uint64_t>(quota.pages, static_cast<std::uint64_t>(pages));
+  TELEMETRYD_TRY(limit_pages(db, base + quota.pages_reserve));
+  return upgrade_schema(db);
+}
+
 }  // namespace
 
 Quota split_quota(const Options& options) {
@@ -141,8 +149,8 @@ Result<Database> open_database(const Options& options,
   TELEMETRYD_TRY(db.exec("PRAGMA secure_delete=FAST"));
   TELEMETRYD_ASSIGN(const std::int64_t secure, db.ask_integer("PRAGMA secure_delete"));
   if (secure != 2) return fail(ErrorCode::kInternal, "SQLite refuses secure_delete=FAST");
+  if (!fresh && version < kUserVersion) TELEMETRYD_TRY(upgrade_within_reserve(db, quota));
   TELEMETRYD_TRY(limit_pages(db, quota.pages));
-  if (!fresh && version < kUserVersion) TELEMETRYD_TRY(upgrade_schema(db));
   if (fresh) {
     TELEMETRYD_TRY(create_schema(db, clock));
     // The UUID must not live in the WAL alone: a store that lost its WAL would pass for a new one.

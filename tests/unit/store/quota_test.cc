@@ -1,7 +1,9 @@
 // What happens at the quota: who leaves, who is refused, and that it is counted.
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
+#include "store/open_database.h"
 #include "unit/store/store_helpers.h"
 
 namespace telemetryd::test {
@@ -13,12 +15,14 @@ class Quota : public StoreTest {
  protected:
   void SetUp() override {}
 
-  void start(store::WhenFull when_full) {
+  store::Options options(store::WhenFull when_full) {
     auto options = small_store(dir_.path());
     options.bytes_max = 3u << 20;
     options.when_full = when_full;
-    open(options);
+    return options;
   }
+
+  void start(store::WhenFull when_full) { open(options(when_full)); }
 
   store::Append big(std::uint64_t number, event::Class persistence_class = event::Class::kNormal) {
     return frame(app_, number, {std::string(kBodyBytes, 'x')}, persistence_class);
@@ -121,6 +125,74 @@ TEST_F(Quota, RefusingKeepsWhatIsThereAndTellsTheSenderToRetry) {
   EXPECT_EQ(account("queued"), static_cast<std::int64_t>(number - 1));
   for (int i = 0; i < 10; ++i) settle(lease(lease_of({"shop"}, 5)).id);
   EXPECT_EQ(commit({big(number)}).front().kind, store::Answer::Kind::kStored);
+}
+
+class OldFile {
+ public:
+  explicit OldFile(const std::filesystem::path& path) {
+    EXPECT_EQ(sqlite3_open(path.c_str(), &db_), SQLITE_OK);
+  }
+
+  ~OldFile() { sqlite3_close(db_); }
+
+  void run(const std::string& sql) {
+    ASSERT_EQ(sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sql << ": " << sqlite3_errmsg(db_);
+  }
+
+  std::uint64_t ask(const std::string& sql) {
+    sqlite3_stmt* statement = nullptr;
+    EXPECT_EQ(sqlite3_prepare_v2(db_, sql.c_str(), -1, &statement, nullptr), SQLITE_OK);
+    EXPECT_EQ(sqlite3_step(statement), SQLITE_ROW);
+    const auto value = static_cast<std::uint64_t>(sqlite3_column_int64(statement, 0));
+    sqlite3_finalize(statement);
+    return value;
+  }
+
+  void fill_pages(std::uint64_t pages) {
+    for (int i = 0; ask("PRAGMA page_count") < pages || ask("PRAGMA freelist_count") > 0; ++i) {
+      ASSERT_LT(i, 1000);
+      run("INSERT INTO identity VALUES('fill " + std::to_string(i) + "', hex(zeroblob(3000)))");
+    }
+  }
+
+  // No page of `meta` has room for one more entry of so many bytes.
+  void fill_meta(const std::string& value_bytes) {
+    const std::uint64_t pages = ask("PRAGMA page_count");
+    for (int i = 0; i < 1000; ++i) {
+      run("SAVEPOINT one");
+      run("INSERT INTO meta VALUES('a" + value_bytes + ":" + std::to_string(i) + "', zeroblob(" +
+          value_bytes + "))");
+      if (ask("PRAGMA page_count") > pages) return run("ROLLBACK TO one; RELEASE one");
+      run("RELEASE one");
+    }
+    FAIL() << "meta does not grow";
+  }
+
+ private:
+  sqlite3* db_ = nullptr;
+};
+
+TEST_F(Quota, AFullStoreOfFormatOneIsUpgraded) {
+  start(store::WhenFull::kEvictOldest);
+  commit({big(1)});
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  {
+    OldFile file(dir_ / "events.db");
+    file.run(
+        "BEGIN; ALTER TABLE events DROP COLUMN instance; ALTER TABLE events DROP COLUMN last_frame;"
+        "DELETE FROM meta WHERE key='booked_up_to'; UPDATE events SET crc = crc & 4294967295;"
+        "PRAGMA user_version=1");
+    file.fill_pages(store::split_quota(options(store::WhenFull::kEvictOldest)).pages);
+    file.fill_meta("200");
+    file.fill_meta("1");
+    file.run("COMMIT");
+  }
+  start(store::WhenFull::kEvictOldest);
+  ASSERT_TRUE(store_);
+  EXPECT_EQ(account("queued"), 1);
+  EXPECT_EQ(lease(lease_of({"shop"})).events, 1u);
 }
 
 }  // namespace
