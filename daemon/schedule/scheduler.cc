@@ -244,8 +244,18 @@ void Scheduler::Impl::serve_link(BootMs now, std::optional<BootMs>& wake_at) {
     if (const auto opened = link.open(); !opened) on_link_end(opened.error().message());
     return;
   }
-  const bool soon = wake_at && *wake_at - now <= kLingerMs;
+  const bool soon = (wake_at && *wake_at - now <= kLingerMs) || retries_within_an_hour(now);
   if (link.ready() && !anything_out() && !probing && !soon) link.close();
+}
+
+// The forwarder may remember what the last try achieved, and would forget it if it ended.
+bool Scheduler::Impl::retries_within_an_hour(BootMs now) const {
+  return std::ranges::any_of(slots, [&](const auto& slot) {
+    const Destination& machine = slot.second->machine;
+    if (machine.state() != Destination::State::kBackoff) return false;
+    const auto next = machine.next_attempt();
+    return next && *next - now <= BootMs{3600} * 1000;
+  });
 }
 
 bool Scheduler::Impl::anything_out() const {

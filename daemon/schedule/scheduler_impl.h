@@ -138,6 +138,7 @@ struct Scheduler::Impl {
   void turn_once();
   void serve_slots(BootMs now, std::optional<BootMs>& wake_at);
   void serve_link(BootMs now, std::optional<BootMs>& wake_at);
+  bool retries_within_an_hour(BootMs now) const;
   void on_link_ready();
   void finish_stop(std::chrono::milliseconds grace, std::function<void()> done);
   void tell_busy();

@@ -172,7 +172,8 @@ TEST_F(KitUpstream, AServerThatIsAwayOrBusyIsAskedAgain) {
   server_.then([](const SeenRequest&) {
     return http_answer("500 Internal Server Error", R"({"error":"x","message":"database"})");
   });
-  server_.then([](const SeenRequest&) { return std::string(); });
+  // A connection that was used before may have ended by itself, so a new one is tried at once.
+  for (int i = 0; i < 2; ++i) server_.then([](const SeenRequest&) { return std::string(); });
   track(names(10));
   EXPECT_EQ(flush().status, 503);
   EXPECT_NE(last_error().find("status 429 rate_limit_exceeded: slow"), std::string::npos);
