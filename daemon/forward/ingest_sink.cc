@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <ranges>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -45,10 +47,17 @@ struct IngestSink::Delivery {
     std::uint32_t index = 0;  // within the row's events
   };
 
-  Delivery(const v1::Lease& lease_arg, std::function<void(v1::Outcome)> done_arg)
-      : lease(lease_arg), done(std::move(done_arg)) {
+  Delivery(const v1::Lease& lease_arg,
+           std::shared_ptr<IngestProgress> progress_arg,
+           std::function<void(v1::Outcome)> done_arg)
+      : lease(lease_arg), progress(std::move(progress_arg)), done(std::move(done_arg)) {
     for (int i = 0; i < lease.rows_size(); ++i) add_row(i);
-    if (!items.empty()) waiting.push_back({0, items.size()});
+    std::size_t end = items.size();
+    for (const std::size_t cut : recall() | std::views::reverse) {
+      waiting.push_back({cut, end});
+      end = cut;
+    }
+    if (end > 0) waiting.push_back({0, end});
   }
 
   void add_row(int i) {
@@ -65,11 +74,55 @@ struct IngestSink::Delivery {
     }
   }
 
+  // Takes up what earlier tries achieved; where requests were divided then.
+  std::set<std::size_t> recall() {
+    const IngestProgress::Row* known = nullptr;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (i == 0 || items[i].row != items[i - 1].row) known = progress->find(row_of(i));
+      if (known == nullptr) continue;
+      const std::uint32_t index = items[i].index;
+      if (known->taken.contains(index)) taken.insert(i);
+      if (known->cuts.contains(index)) cuts.insert(i);
+      if (const auto why = known->refused.find(index); why != known->refused.end()) {
+        refused.emplace(i, why->second);
+      }
+    }
+    duplicates = std::min(progress->duplicates, taken.size());
+    refusals = progress->refusals;
+    return cuts;
+  }
+
+  // For when the rows come again. Where a person must act a refusal says nothing about the time
+  // after that.
+  void remember(bool refusals_too) const {
+    progress->clear();
+    IngestProgress::Row known;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const std::uint32_t index = items[i].index;
+      if (taken.contains(i)) known.taken.insert(index);
+      if (refusals_too && cuts.contains(i)) known.cuts.insert(index);
+      if (const auto why = refused.find(i); refusals_too && why != refused.end()) {
+        known.refused.insert({index, why->second});
+      }
+      if (i + 1 < items.size() && items[i + 1].row == items[i].row) continue;
+      progress->keep(row_of(i), std::exchange(known, {}));
+    }
+    progress->duplicates = duplicates;
+    progress->refusals = refusals_too ? refusals : 0;
+  }
+
+  bool settled(std::size_t item) const { return taken.contains(item) || refused.contains(item); }
+
   const v1::LeasedRow& row_of(std::size_t item) const { return lease.rows(items[item].row); }
 
   std::uint32_t attempt() const { return std::max(1u, lease.attempt()); }
 
   void end(v1::Outcome given) {
+    if (given.verdict() == v1::VERDICT_DELIVERED) {
+      progress->clear();
+    } else {
+      remember(given.verdict() == v1::VERDICT_RETRY);
+    }
     given.set_status(static_cast<std::uint32_t>(status));
     given.set_body_bytes(outcome.body_bytes());
     // Of several bodies there is no one hash.
@@ -79,7 +132,7 @@ struct IngestSink::Delivery {
 
   // Everything was sent: what the upstream refused is the events' fault if it took others.
   void finish() {
-    if (!refused.empty() && taken == 0) {
+    if (!refused.empty() && taken.empty()) {
       return end(hold("none of " + std::to_string(items.size()) +
                       " events was accepted: " + refused.begin()->second));
     }
@@ -87,19 +140,23 @@ struct IngestSink::Delivery {
     for (const auto& [item, reason] : refused) {
       reject(outcome, row_of(item), items[item].index, 1, reason);
     }
+    outcome.set_duplicates(static_cast<std::uint32_t>(duplicates));
     outcome.set_verdict(v1::VERDICT_DELIVERED);
     end(outcome);
   }
 
   const v1::Lease lease;
+  const std::shared_ptr<IngestProgress> progress;  // the sink's, while this is its one lease
   std::function<void(v1::Outcome)> done;
   std::vector<Item> items;
   std::vector<Range> waiting;  // the next one is the last
   // By item, why: halves are taken up again, and nothing may be parked twice.
   std::map<std::size_t, std::string> refused;
   std::map<std::size_t, std::string> unwritable;
-  std::size_t taken = 0;  // accepted, or there before
-  int refusals = 0;       // of requests as a whole, since the lease began
+  std::set<std::size_t> taken;  // accepted, or there before; by item
+  std::set<std::size_t> cuts;   // where divided requests begin; by item
+  std::size_t duplicates = 0;   // of those taken
+  int refusals = 0;             // of requests as a whole, since the rows first came
   int requests = 0;
   long status = 0;
   v1::Outcome outcome;  // grows with the requests
@@ -119,7 +176,7 @@ IngestSink::IngestSink(config::Destination destination, const SinkContext& conte
     : destination_(std::move(destination)), context_(context), sender_(this_sender()) {}
 
 void IngestSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> done) {
-  send_next(std::make_shared<Delivery>(lease, std::move(done)));
+  send_next(std::make_shared<Delivery>(lease, progress_, std::move(done)));
 }
 
 IngestSink::Batch IngestSink::take_batch(Delivery& delivery) const {
@@ -128,6 +185,7 @@ IngestSink::Batch IngestSink::take_batch(Delivery& delivery) const {
   delivery.waiting.pop_back();
   std::size_t next = range.begin;
   for (; next < range.end; ++next) {
+    if (delivery.settled(next)) continue;
     const Delivery::Item& item = delivery.items[next];
     const v1::LeasedRow& row = delivery.row_of(next);
     auto written = kit::write_event(item.event, row.context(), row.machine_id(), sender_);
@@ -191,9 +249,10 @@ void IngestSink::answered(const DeliveryPtr& delivery,
   for (const IngestVerdict::Refused& refused : verdict.refused) {
     delivery->refused.emplace(batch.items[refused.event], batch.credentials.hide(refused.reason));
   }
-  delivery->taken += batch.events.size() - verdict.refused.size();
-  delivery->outcome.set_duplicates(delivery->outcome.duplicates() +
-                                   static_cast<std::uint32_t>(verdict.duplicates));
+  for (const std::size_t item : batch.items) {
+    if (!delivery->refused.contains(item)) delivery->taken.insert(item);
+  }
+  delivery->duplicates += verdict.duplicates;
   size_.passed(batch.full);
   send_next(delivery);
 }
@@ -202,7 +261,7 @@ void IngestSink::divide(const DeliveryPtr& delivery,
                         const Batch& batch,
                         const IngestVerdict& verdict) {
   if (verdict.too_large) size_.too_large(batch.events.size(), batch.bytes);
-  if (delivery->taken == 0 && ++delivery->refusals > kRefusalsMax) {
+  if (delivery->taken.empty() && ++delivery->refusals > kRefusalsMax) {
     return delivery->end(hold(verdict.words));
   }
   const auto [begin, end] = batch.range;
@@ -211,6 +270,7 @@ void IngestSink::divide(const DeliveryPtr& delivery,
   } else {
     // Between two events that were sent, so that neither half is empty.
     const std::size_t middle = batch.items[batch.items.size() / 2];
+    delivery->cuts.insert(middle);
     delivery->waiting.push_back({middle, end});
     delivery->waiting.push_back({begin, middle});
   }

@@ -6,7 +6,11 @@
 // event that the upstream cannot take does not keep the others. A single event is parked only when
 // the upstream took another one of the lease: otherwise the fault is not the event's.
 //
-// Owns:    what the upstream has let us know of its limits, until the configuration is read again.
+// A try that ends in the middle settles nothing; when the same rows come again, what the upstream
+// has said about their events still holds, and only the others are sent.
+//
+// Owns:    what the upstream has let us know of its limits and of the last unsettled lease, until
+//          the configuration is read again.
 // Thread:  the forwarder's.
 // Limits:  BatchSize per request; kRefusalsMax refused requests before the first that is taken.
 // Fails:   see forward/ingest_verdict.h; credentials that cannot be read are HOLD.
@@ -18,6 +22,7 @@
 #include "config/config.h"
 #include "forward/batch_size.h"
 #include "forward/http.h"
+#include "forward/ingest_progress.h"
 #include "forward/ingest_verdict.h"
 #include "forward/sink.h"
 
@@ -52,6 +57,7 @@ class IngestSink final : public Sink, public std::enable_shared_from_this<Ingest
   SinkContext context_;
   kit::Sender sender_;
   BatchSize size_;
+  std::shared_ptr<IngestProgress> progress_ = std::make_shared<IngestProgress>();
 };
 
 }  // namespace telemetryd::forward

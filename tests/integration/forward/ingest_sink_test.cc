@@ -1,5 +1,8 @@
 #include "forward/ingest_sink.h"
 
+#include <atomic>
+#include <set>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -252,6 +255,109 @@ TEST_F(IngestSink, AFailureInTheMiddleSettlesNothing) {
   EXPECT_EQ(outcome.retry_after_ms(), 7000u);
   EXPECT_EQ(outcome.rejected_size(), 0);
   EXPECT_EQ(send(lease(1500)).verdict(), v1::VERDICT_DELIVERED);
+}
+
+// At most ten requests a minute; a minute passes between two tries.
+TEST_F(IngestSink, ALeaseThatNeedsMoreRequestsThanAMinuteAllowsArrivesInSeveral) {
+  std::atomic<int> allowed = 0;
+  std::multiset<std::string> took;
+  ScriptedServer server([&](const SeenRequest& request) {
+    if (allowed-- <= 0) return http_answer("429 Later", "", "Retry-After: 60\r\n");
+    if (size_of(request) > 50) return http_answer("413 Too Large", "");
+    const json body = json::parse(request.body);
+    for (const json& event : body["events"]) took.insert(event["event_id"].get<std::string>());
+    return accept(request);
+  });
+  make_sink(server.url());
+  v1::Outcome outcome;
+  std::uint32_t tries = 0;
+  do {
+    allowed = 10;
+    outcome = send(lease(1000, ++tries));
+  } while (outcome.verdict() == v1::VERDICT_RETRY && tries < 8);
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  EXPECT_LE(tries, 5u);
+  EXPECT_EQ(took.size(), 1000u);
+  EXPECT_EQ(std::set<std::string>(took.begin(), took.end()).size(), 1000u);
+  // The next lease knows nothing of this one.
+  allowed = 100;
+  took.clear();
+  EXPECT_EQ(send(lease(100)).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(took.size(), 100u);
+}
+
+TEST_F(IngestSink, TheSearchForOneBadEventGoesOnWhereTheLastTryEnded) {
+  for (const std::uint32_t bad : {0u, 500u, 999u}) {
+    std::atomic<int> allowed = 0;
+    ScriptedServer server([&](const SeenRequest& request) {
+      if (allowed-- <= 0) return http_answer("429 Later", "", "Retry-After: 60\r\n");
+      const json body = json::parse(request.body);
+      for (const json& event : body["events"]) {
+        if (event["event"]["type"] == "e" + std::to_string(bad)) return http_answer("422 No", "");
+      }
+      return accept(request);
+    });
+    make_sink(server.url());
+    v1::Outcome outcome;
+    std::uint32_t tries = 0;
+    do {
+      allowed = 5;
+      outcome = send(lease(1000, ++tries));
+    } while (outcome.verdict() == v1::VERDICT_RETRY && tries < 8);
+    EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+    ASSERT_EQ(outcome.rejected_size(), 1);
+    EXPECT_EQ(outcome.rejected(0).seq(), bad / 10 + 1);
+    EXPECT_EQ(outcome.rejected(0).first_index(), 5 + bad % 10);
+    EXPECT_NE(outcome.rejected(0).reason().find("422"), std::string::npos);
+  }
+}
+
+TEST_F(IngestSink, OfRowsThatCameBackOtherwiseNothingIsTakenAsKnown) {
+  std::atomic<int> allowed = 1;
+  ScriptedServer server([&](const SeenRequest& request) {
+    return allowed-- > 0 ? accept(request) : http_answer("503 Later", "");
+  });
+  make_sink(server.url());
+  EXPECT_EQ(send(lease(1500)).verdict(), v1::VERDICT_RETRY);
+  v1::Lease other = lease(1500, 2);
+  v1::EventBatch row;
+  ASSERT_TRUE(row.ParseFromString(other.rows(0).events()));
+  row.mutable_events(0)->set_name("other");
+  other.mutable_rows(0)->set_events(row.SerializeAsString());
+  other.mutable_rows(1)->set_first_index(0);
+  allowed = 10;
+  EXPECT_EQ(send(other).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(sizes(server), (std::vector<std::size_t>{1000, 500, 520}));
+}
+
+TEST_F(IngestSink, WhatWasRefusedBeforeAPersonHadToActIsAskedAgain) {
+  std::string status = "422 No";
+  ScriptedServer server([&](const SeenRequest& request) {
+    return status.empty() ? accept(request) : http_answer(status, "");
+  });
+  make_sink(server.url());
+  EXPECT_EQ(send(lease(4)).verdict(), v1::VERDICT_HOLD);
+  status.clear();
+  const v1::Outcome outcome = send(lease(4, 2));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  EXPECT_EQ(outcome.rejected_size(), 0);
+  EXPECT_EQ(sizes(server).back(), 4u);
+}
+
+TEST_F(IngestSink, AServerThatRefusesEverythingIsFoundOutOverSeveralTries) {
+  std::atomic<int> allowed = 0;
+  ScriptedServer server([&](const SeenRequest&) {
+    return allowed-- > 0 ? http_answer("422 No", "") : http_answer("429 Later", "");
+  });
+  make_sink(server.url());
+  std::uint32_t tries = 0;
+  v1::Outcome outcome;
+  do {
+    allowed = 10;
+    outcome = send(lease(1000, ++tries));
+  } while (outcome.verdict() == v1::VERDICT_RETRY && tries < 20);
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+  EXPECT_EQ(tries, 7u);
 }
 
 TEST_F(IngestSink, ACaptivePortalIsHeld) {

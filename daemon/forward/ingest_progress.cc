@@ -1,0 +1,28 @@
+#include "forward/ingest_progress.h"
+
+#include <utility>
+
+namespace telemetryd::forward {
+namespace {
+
+Digest digest_of(const v1::LeasedRow& row) {
+  return sha256(row.SerializeAsString());
+}
+
+}  // namespace
+
+const IngestProgress::Row* IngestProgress::find(const v1::LeasedRow& row) const {
+  const auto found = rows_.find(row.seq());
+  if (found == rows_.end() || found->second.digest != digest_of(row)) return nullptr;
+  return &found->second.known;
+}
+
+void IngestProgress::keep(const v1::LeasedRow& row, Row known) {
+  if (!known.empty()) rows_.insert_or_assign(row.seq(), Kept{digest_of(row), std::move(known)});
+}
+
+void IngestProgress::clear() {
+  *this = IngestProgress();
+}
+
+}  // namespace telemetryd::forward
