@@ -25,8 +25,13 @@ constexpr std::size_t kMetadataBytesMax = 256;
 struct Range {
   std::size_t begin = 0;
   std::size_t end = 0;
+};
 
-  std::size_t size() const { return end - begin; }
+// A request was too large: for the upstream, unless it turns out to be for one event in it.
+struct Lesson {
+  Range range;
+  std::size_t events = 0;
+  std::size_t bytes = 0;
 };
 
 bool upload_was_empty(const HttpResponse& response) {
@@ -158,6 +163,8 @@ struct IngestSink::Delivery {
   std::size_t duplicates = 0;   // of those taken
   int refusals = 0;             // of requests as a whole, since the rows first came
   int requests = 0;
+  std::vector<Lesson> lessons;  // learned since `size_before`
+  BatchSize size_before;
   long status = 0;
   v1::Outcome outcome;  // grows with the requests
 };
@@ -236,6 +243,10 @@ void IngestSink::answered(const DeliveryPtr& delivery,
   delivery->status = response.status;
   IngestVerdict verdict = judge_ingest(response, batch.events, delivery->attempt());
   verdict.words = batch.credentials.hide(std::move(verdict.words));
+  if (verdict.kind == IngestVerdict::Kind::kHold || verdict.kind == IngestVerdict::Kind::kRetry) {
+    // A division that is not over may yet end with one event that is too large.
+    unlearn(*delivery, batch.range.begin, delivery->items.size());
+  }
   switch (verdict.kind) {
     case IngestVerdict::Kind::kHold: return delivery->end(hold(verdict.words));
     case IngestVerdict::Kind::kRetry: {
@@ -260,12 +271,15 @@ void IngestSink::answered(const DeliveryPtr& delivery,
 void IngestSink::divide(const DeliveryPtr& delivery,
                         const Batch& batch,
                         const IngestVerdict& verdict) {
-  if (verdict.too_large) size_.too_large(batch.events.size(), batch.bytes);
+  const bool single = batch.events.size() == 1;
+  if (verdict.too_large && single) unlearn(*delivery, batch.items.front(), batch.range.end);
+  if (verdict.too_large && !single) learn(*delivery, batch);
   if (delivery->taken.empty() && ++delivery->refusals > kRefusalsMax) {
+    unlearn(*delivery, batch.range.begin, delivery->items.size());
     return delivery->end(hold(verdict.words));
   }
   const auto [begin, end] = batch.range;
-  if (batch.events.size() == 1) {
+  if (single) {
     delivery->refused.emplace(batch.items.front(), verdict.words);
   } else {
     // Between two events that were sent, so that neither half is empty.
@@ -275,6 +289,21 @@ void IngestSink::divide(const DeliveryPtr& delivery,
     delivery->waiting.push_back({begin, middle});
   }
   send_next(delivery);
+}
+
+void IngestSink::learn(Delivery& delivery, const Batch& batch) {
+  if (delivery.lessons.empty()) delivery.size_before = size_;
+  delivery.lessons.push_back({batch.range, batch.events.size(), batch.bytes});
+  size_.too_large(batch.events.size(), batch.bytes);
+}
+
+void IngestSink::unlearn(Delivery& delivery, std::size_t begin, std::size_t end) {
+  const auto wrong = [&](const Lesson& lesson) {
+    return lesson.range.begin < end && begin < lesson.range.end;
+  };
+  if (std::erase_if(delivery.lessons, wrong) == 0) return;
+  size_ = delivery.size_before;
+  for (const Lesson& lesson : delivery.lessons) size_.too_large(lesson.events, lesson.bytes);
 }
 
 void IngestSink::probe(std::function<void(ProbeOutcome)> done) {

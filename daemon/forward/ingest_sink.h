@@ -51,6 +51,9 @@ class IngestSink final : public Sink, public std::enable_shared_from_this<Ingest
   [[nodiscard]] Batch take_batch(Delivery& delivery) const;
   void answered(const DeliveryPtr& delivery, const Batch& batch, const HttpResponse& response);
   void divide(const DeliveryPtr& delivery, const Batch& batch, const IngestVerdict& verdict);
+  void learn(Delivery& delivery, const Batch& batch);
+  // What was learned from requests that held one of these items was not about the upstream.
+  void unlearn(Delivery& delivery, std::size_t begin, std::size_t end);
   void probe_upload(std::function<void(ProbeOutcome)> done);
 
   config::Destination destination_;
