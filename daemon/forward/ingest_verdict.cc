@@ -41,6 +41,19 @@ Places places_of(std::span<const kit::WrittenEvent> sent) {
   return places;
 }
 
+// Takes the place that an entry speaks of out of those that are left of its ID: the one that
+// `index` says when it is one of them.
+std::size_t take_place(const json& error, std::vector<std::size_t>& places) {
+  auto place = std::prev(places.end());
+  if (const auto index = count_of(error, "index")) {
+    const auto named = std::ranges::find(places, *index);
+    if (named != places.end()) place = named;
+  }
+  const std::size_t taken = *place;
+  places.erase(place);
+  return taken;
+}
+
 // What a list of errors says about the events of a request.
 struct Findings {
   std::vector<IngestVerdict::Refused> refused;
@@ -63,8 +76,7 @@ std::optional<Findings> read_errors(const json& errors, std::span<const kit::Wri
     }
     if (named->second.empty()) return std::nullopt;
     const std::string code = text_of(error, "error");
-    IngestVerdict::Refused refused{named->second.back(), printable(error_words(error))};
-    named->second.pop_back();
+    IngestVerdict::Refused refused{take_place(error, named->second), printable(error_words(error))};
     if (code == "duplicate") {
       ++findings.duplicates;
     } else if (code == "database_error") {

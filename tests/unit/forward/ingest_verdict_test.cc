@@ -201,6 +201,30 @@ TEST(IngestVerdict, OneIdThatWasSentTwiceMayBeRefusedTwice) {
       Kind::kHold);
 }
 
+TEST(IngestVerdict, OfTwoEventsWithOneIdTheIndexSaysWhich) {
+  const std::vector<kit::WrittenEvent> twins = {{kA, "{}"}, {kA, "{}"}, {kB, "{}"}};
+  const auto entry = [](const std::string& index, const std::string& code) {
+    return R"({"event_id":")" + kA + R"(","error":")" + code + R"(","index":)" + index + "}";
+  };
+  const auto refused = [&](int accepted, const std::string& errors) {
+    std::vector<std::size_t> events;
+    const std::string body = result("partial", accepted, 3 - accepted, errors);
+    for (const auto& one : judge_ingest(answer(207, body), twins, 1).refused) {
+      events.push_back(one.event);
+    }
+    return events;
+  };
+  using Events = std::vector<std::size_t>;
+  EXPECT_EQ(refused(2, entry("0", "invalid_schema")), Events{0});
+  EXPECT_EQ(refused(2, entry("1", "invalid_schema")), Events{1});
+  EXPECT_EQ(refused(1, entry("0", "invalid_schema") + "," + entry("1", "duplicate")), Events{0});
+  EXPECT_EQ(refused(1, entry("0", "invalid_schema") + "," + entry("0", "x")), (Events{0, 1}));
+  // An index that cannot be meant leaves the ID.
+  for (const char* index : {"2", "7", "-1", "18446744073709551615", "0.5", "\"0\"", "null"}) {
+    EXPECT_EQ(refused(2, entry(index, "invalid_schema")), Events{1}) << index;
+  }
+}
+
 TEST(IngestVerdict, AnEventIsFoundByItsIdInEitherCase) {
   std::string upper = kB;
   for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
