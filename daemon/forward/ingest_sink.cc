@@ -174,6 +174,8 @@ struct IngestSink::Batch {
   Range range;
   std::vector<std::size_t> items;  // not all of the range when some are no events
   std::vector<kit::WrittenEvent> events;
+  // Further events of the range with an ID that is in the request already: they share its fate.
+  std::vector<std::pair<std::size_t, std::size_t>> twins;  // their item, and the one sent
   bool full = false;      // more would have been sent if the upstream took it
   std::size_t bytes = 0;  // what it takes, rather too much than too little
   Credentials credentials;
@@ -190,6 +192,7 @@ IngestSink::Batch IngestSink::take_batch(Delivery& delivery) const {
   Batch batch;
   const Range range = delivery.waiting.back();
   delivery.waiting.pop_back();
+  std::map<std::string, std::size_t> sent;  // by ID, the item
   std::size_t next = range.begin;
   for (; next < range.end; ++next) {
     if (delivery.settled(next)) continue;
@@ -200,12 +203,17 @@ IngestSink::Batch IngestSink::take_batch(Delivery& delivery) const {
       delivery.unwritable[next] = "invalid_event: " + written.error().message();
       continue;
     }
+    if (const auto twin = sent.find(written->id); twin != sent.end()) {
+      batch.twins.push_back({next, twin->second});
+      continue;
+    }
     const std::size_t bytes = batch.bytes + written->json.size() + kMetadataBytesMax;
     batch.full =
         !batch.events.empty() && (batch.events.size() == size_.events() || bytes > size_.bytes());
     if (batch.full) break;
     batch.bytes = bytes;
     batch.items.push_back(next);
+    sent.emplace(written->id, next);
     batch.events.push_back(std::move(*written));
   }
   batch.range = {range.begin, next};
@@ -264,6 +272,13 @@ void IngestSink::answered(const DeliveryPtr& delivery,
     if (!delivery->refused.contains(item)) delivery->taken.insert(item);
   }
   delivery->duplicates += verdict.duplicates;
+  for (const auto& [item, first] : batch.twins) {
+    if (const auto why = delivery->refused.find(first); why != delivery->refused.end()) {
+      delivery->refused.emplace(item, why->second);
+    } else if (delivery->taken.insert(item).second) {
+      ++delivery->duplicates;
+    }
+  }
   size_.passed(batch.full);
   send_next(delivery);
 }
@@ -281,6 +296,7 @@ void IngestSink::divide(const DeliveryPtr& delivery,
   const auto [begin, end] = batch.range;
   if (single) {
     delivery->refused.emplace(batch.items.front(), verdict.words);
+    for (const auto& twin : batch.twins) delivery->refused.emplace(twin.first, verdict.words);
   } else {
     // Between two events that were sent, so that neither half is empty.
     const std::size_t middle = batch.items[batch.items.size() / 2];

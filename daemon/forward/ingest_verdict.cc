@@ -113,8 +113,23 @@ bool agrees(std::optional<std::uint64_t> count, std::size_t wanted) {
   return count && *count == wanted;
 }
 
+// The events that a success neither accepted nor rejected: some servers ignore duplicates and count
+// them nowhere. Nothing when the answer does not add up, or does not call itself a result: what
+// leaves events out must at least say in the format's own words what became of the others.
+std::optional<std::size_t> ignored_by(const json& answer, std::size_t sent, std::size_t errors) {
+  const std::string status = text_of(answer, "status");
+  const bool named = status == "success" || status == "partial";
+  if (!named && !status.empty()) return std::nullopt;
+  const auto accepted = count_of(answer, "accepted");
+  if (!accepted || !agrees(count_of(answer, "rejected"), errors)) return std::nullopt;
+  if (*accepted > sent - errors) return std::nullopt;
+  const std::size_t ignored = sent - errors - *accepted;
+  if (ignored != 0 && !named) return std::nullopt;
+  return ignored;
+}
+
 // An answer that speaks about each event. Nothing when it does not, or does not add up: errors must
-// name as many events as were rejected, and the rest must be what was accepted.
+// name as many events as were rejected, and no more than the rest may be what was accepted.
 std::optional<IngestVerdict> read_result(const HttpResponse& response,
                                          std::span<const kit::WrittenEvent> sent,
                                          std::uint32_t attempt) {
@@ -123,20 +138,20 @@ std::optional<IngestVerdict> read_result(const HttpResponse& response,
   const auto found = answer.find("errors");
   const json errors = found != answer.end() && found->is_array() ? *found : json::array();
   if (errors.size() > sent.size()) return std::nullopt;
-  const std::size_t accepted = sent.size() - errors.size();
+  std::size_t ignored = 0;
   if (response.status == 200 || response.status == 207) {
-    const std::string status = text_of(answer, "status");
-    if (!status.empty() && status != "success" && status != "partial") return std::nullopt;
-    if (!agrees(count_of(answer, "accepted"), accepted)) return std::nullopt;
-    if (!agrees(count_of(answer, "rejected"), errors.size())) return std::nullopt;
+    const auto found_ignored = ignored_by(answer, sent.size(), errors.size());
+    if (!found_ignored) return std::nullopt;
+    ignored = *found_ignored;
   } else {
-    if (errors.empty() || accepted != 0) return std::nullopt;
+    if (errors.empty() || errors.size() != sent.size()) return std::nullopt;
     if (answer.contains("accepted") && !agrees(count_of(answer, "accepted"), 0)) {
       return std::nullopt;
     }
   }
   auto findings = read_errors(errors, sent);
   if (!findings) return std::nullopt;
+  findings->duplicates += ignored;
   return verdict_of(std::move(*findings), sent.size(), attempt);
 }
 

@@ -384,6 +384,48 @@ TEST_F(IngestSink, AServerThatRefusesEverythingIsFoundOutOverSeveralTries) {
   EXPECT_EQ(tries, 7u);
 }
 
+TEST_F(IngestSink, OneIdIsSentOncePerRequestAndItsEventsShareOneFate) {
+  v1::Lease batch = lease(3);
+  v1::EventBatch row;
+  ASSERT_TRUE(row.ParseFromString(batch.rows(0).events()));
+  row.mutable_events(1)->set_id(row.events(0).id());
+  batch.mutable_rows(0)->set_events(row.SerializeAsString());
+  bool refuses = false;
+  ScriptedServer server([&](const SeenRequest& request) {
+    const json body = json::parse(request.body);
+    if (!refuses) return accept(request);
+    const json error = {{"event_id", body["events"][0]["event_id"]}, {"error", "invalid_schema"}};
+    const json reply = {
+        {"status", "partial"}, {"accepted", 1}, {"rejected", 1}, {"errors", {error}}};
+    return http_answer("207 Partial", reply.dump());
+  });
+  const v1::Outcome taken = send(server, batch);
+  EXPECT_EQ(taken.verdict(), v1::VERDICT_DELIVERED) << taken.error();
+  EXPECT_EQ(taken.duplicates(), 1u);
+  EXPECT_EQ(sizes(server), std::vector<std::size_t>{2});
+  refuses = true;
+  const v1::Outcome refused = send(batch);
+  EXPECT_EQ(refused.verdict(), v1::VERDICT_DELIVERED) << refused.error();
+  ASSERT_EQ(refused.rejected_size(), 2);
+  EXPECT_EQ(refused.rejected(0).first_index(), 5u);
+  EXPECT_EQ(refused.rejected(1).first_index(), 6u);
+}
+
+TEST_F(IngestSink, AServerThatIgnoresDuplicatesSilentlyHasThem) {
+  std::set<std::string> seen;
+  ScriptedServer server([&](const SeenRequest& request) {
+    const std::size_t before = seen.size();
+    const json body = json::parse(request.body);
+    for (const json& event : body["events"]) seen.insert(event["event_id"].get<std::string>());
+    return http_success(static_cast<int>(seen.size() - before));
+  });
+  EXPECT_EQ(send(server, lease(3)).verdict(), v1::VERDICT_DELIVERED);
+  const v1::Outcome again = send(lease(5));
+  EXPECT_EQ(again.verdict(), v1::VERDICT_DELIVERED) << again.error();
+  EXPECT_EQ(again.duplicates(), 3u);
+  EXPECT_EQ(send(lease(5)).duplicates(), 5u);
+}
+
 TEST_F(IngestSink, ACaptivePortalIsHeld) {
   ScriptedServer server([](const auto&) { return http_answer("200 OK", "<html>Hotel</html>"); });
   const v1::Outcome outcome = send(server, lease(3));

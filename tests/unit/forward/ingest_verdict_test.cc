@@ -152,13 +152,13 @@ TEST(IngestVerdict, ASuccessThatDoesNotAddUpIsHeldAndSettlesNothing) {
       R"({"status":"success","accepted":"3","rejected":0})",
       R"({"status":"success","accepted":-3,"rejected":0})",
       R"({"status":"success","accepted":18446744073709551615,"rejected":4})",
-      result("success", 2, 0),
+      R"({"accepted":2,"rejected":0,"errors":[]})",
+      R"({"accepted":0,"rejected":0})",
       result("success", 4, 0),
       result("error", 3, 0),
       result("partial", 2, 1),
       result("partial", 3, 1, one),
       result("partial", 2, 0, one),
-      result("partial", 1, 1, one),
       result("partial", 1, 2, one + "," + one),
       result("partial", 2, 1, "7"),
       result("partial", 0, 4, one + "," + one + "," + one + "," + one),
@@ -223,6 +223,20 @@ TEST(IngestVerdict, OfTwoEventsWithOneIdTheIndexSaysWhich) {
   for (const char* index : {"2", "7", "-1", "18446744073709551615", "0.5", "\"0\"", "null"}) {
     EXPECT_EQ(refused(2, entry(index, "invalid_schema")), Events{1}) << index;
   }
+}
+
+TEST(IngestVerdict, WhatAServerNeitherAcceptedNorRejectedItHadAlready) {
+  const std::string one = error(kB, "invalid_schema");
+  const auto duplicates = [](const std::string& body) {
+    const IngestVerdict verdict = judged(200, body);
+    EXPECT_EQ(verdict.kind, Kind::kTaken) << body;
+    return verdict.duplicates;
+  };
+  EXPECT_EQ(duplicates(result("success", 2, 0)), 1u);
+  EXPECT_EQ(duplicates(result("success", 0, 0)), 3u);
+  EXPECT_EQ(duplicates(result("partial", 1, 1, one)), 1u);
+  EXPECT_EQ(duplicates(result("partial", 1, 1, error(kB, "duplicate"))), 2u);
+  EXPECT_EQ(judged(207, result("partial", 1, 1, one)).refused.at(0).event, 1u);
 }
 
 TEST(IngestVerdict, AnEventIsFoundByItsIdInEitherCase) {
