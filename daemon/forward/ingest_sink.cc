@@ -224,7 +224,10 @@ IngestSink::Batch IngestSink::take_batch(Delivery& delivery) const {
 void IngestSink::send_next(const DeliveryPtr& delivery) {
   auto batch = std::make_shared<Batch>();
   while (batch->events.empty()) {
-    if (delivery->waiting.empty()) return delivery->finish();
+    if (delivery->waiting.empty()) {
+      unstorable_ = 0;
+      return delivery->finish();
+    }
     *batch = take_batch(*delivery);
   }
   auto credentials = Credentials::read(destination_);
@@ -249,9 +252,10 @@ void IngestSink::answered(const DeliveryPtr& delivery,
                           const Batch& batch,
                           const HttpResponse& response) {
   delivery->status = response.status;
-  IngestVerdict verdict = judge_ingest(response, batch.events, delivery->attempt());
+  IngestVerdict verdict = judge_ingest(response, batch.events, unstorable_ + 1);
   verdict.words = batch.credentials.hide(std::move(verdict.words));
   if (verdict.kind == IngestVerdict::Kind::kHold || verdict.kind == IngestVerdict::Kind::kRetry) {
+    unstorable_ = verdict.unstorable ? unstorable_ + 1 : 0;
     // A division that is not over may yet end with one event that is too large.
     unlearn(*delivery, batch.range.begin, delivery->items.size());
   }

@@ -17,6 +17,7 @@
 
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "config/config.h"
@@ -60,6 +61,7 @@ class IngestSink final : public Sink, public std::enable_shared_from_this<Ingest
   SinkContext context_;
   kit::Sender sender_;
   BatchSize size_;
+  std::uint32_t unstorable_ = 0;  // tries in a row that ended with what the server could not store
   std::shared_ptr<IngestProgress> progress_ = std::make_shared<IngestProgress>();
 };
 

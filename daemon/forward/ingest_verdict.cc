@@ -88,18 +88,20 @@ std::optional<Findings> read_errors(const json& errors, std::span<const kit::Wri
   return findings;
 }
 
-IngestVerdict verdict_of(Findings findings, std::size_t sent, std::uint32_t attempt) {
+IngestVerdict verdict_of(Findings findings, std::size_t sent, std::uint32_t tries) {
   if (!findings.stranger.empty()) {
     return verdict_of(
         Kind::kRetry,
         "the server's answer speaks of an event that was not sent (" + findings.stranger + ")");
   }
   const std::size_t kept = sent - findings.refused.size() - findings.unstorable.size();
-  if (!findings.unstorable.empty() && (kept == 0 || attempt < kUnstorableAttempts)) {
-    return verdict_of(Kind::kRetry,
-                      "the server could not store " + std::to_string(findings.unstorable.size()) +
-                          " of " + std::to_string(sent) +
-                          " events: " + findings.unstorable.front().reason);
+  if (!findings.unstorable.empty() && (kept == 0 || tries < kUnstorableTries)) {
+    IngestVerdict verdict = verdict_of(
+        Kind::kRetry,
+        "the server could not store " + std::to_string(findings.unstorable.size()) + " of " +
+            std::to_string(sent) + " events: " + findings.unstorable.front().reason);
+    verdict.unstorable = true;
+    return verdict;
   }
   IngestVerdict verdict;
   verdict.kind = Kind::kTaken;
@@ -132,7 +134,7 @@ std::optional<std::size_t> ignored_by(const json& answer, std::size_t sent, std:
 // name as many events as were rejected, and no more than the rest may be what was accepted.
 std::optional<IngestVerdict> read_result(const HttpResponse& response,
                                          std::span<const kit::WrittenEvent> sent,
-                                         std::uint32_t attempt) {
+                                         std::uint32_t tries) {
   const json answer = parse_answer(response.body);
   if (!answer.is_object()) return std::nullopt;
   const auto found = answer.find("errors");
@@ -152,7 +154,7 @@ std::optional<IngestVerdict> read_result(const HttpResponse& response,
   auto findings = read_errors(errors, sent);
   if (!findings) return std::nullopt;
   findings->duplicates += ignored;
-  return verdict_of(std::move(*findings), sent.size(), attempt);
+  return verdict_of(std::move(*findings), sent.size(), tries);
 }
 
 std::string_view advice(long status) {
@@ -178,11 +180,11 @@ bool names_size(const HttpResponse& response) {
 
 IngestVerdict judge_answer(const HttpResponse& response,
                            std::span<const kit::WrittenEvent> sent,
-                           std::uint32_t attempt) {
+                           std::uint32_t tries) {
   const long status = response.status;
   const bool speaks_of_events = status == 200 || status == 207 || status == 400 || status == 422;
   if (speaks_of_events) {
-    if (auto result = read_result(response, sent, attempt)) return *result;
+    if (auto result = read_result(response, sent, tries)) return *result;
   }
   if (status == 204) {
     IngestVerdict verdict;
@@ -216,9 +218,9 @@ std::string describe_ingest(const HttpResponse& response) {
 
 IngestVerdict judge_ingest(const HttpResponse& response,
                            std::span<const kit::WrittenEvent> sent,
-                           std::uint32_t attempt) {
+                           std::uint32_t tries) {
   switch (response.kind) {
-    case HttpResponse::Kind::kAnswer: return judge_answer(response, sent, attempt);
+    case HttpResponse::Kind::kAnswer: return judge_answer(response, sent, tries);
     case HttpResponse::Kind::kTls:
     case HttpResponse::Kind::kSetup: return verdict_of(Kind::kHold, describe_ingest(response));
     case HttpResponse::Kind::kTooLarge:

@@ -20,9 +20,9 @@
 
 namespace telemetryd::forward {
 
-// From this attempt on an event that the server cannot store, while it stores others, counts as
-// refused.
-inline constexpr std::uint32_t kUnstorableAttempts = 10;
+// From this try in a row on an event that the server cannot store, while it stores others, counts
+// as refused.
+inline constexpr std::uint32_t kUnstorableTries = 10;
 
 struct IngestVerdict {
   enum class Kind {
@@ -41,13 +41,15 @@ struct IngestVerdict {
   std::vector<Refused> refused;  // kTaken
   std::size_t duplicates = 0;    // kTaken
   bool too_large = false;        // kDivide: for its size
+  bool unstorable = false;       // kRetry: the server could not store some
   std::chrono::milliseconds retry_after{0};
   std::string words;  // unless kTaken: one line
 };
 
+// `tries` with this one, as many as ended in a row with what the server could not store.
 IngestVerdict judge_ingest(const HttpResponse& response,
                            std::span<const kit::WrittenEvent> sent,
-                           std::uint32_t attempt);
+                           std::uint32_t tries);
 
 // One line about an answer, with the next step for this kind of upstream.
 std::string describe_ingest(const HttpResponse& response);

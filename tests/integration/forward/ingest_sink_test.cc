@@ -426,6 +426,35 @@ TEST_F(IngestSink, AServerThatIgnoresDuplicatesSilentlyHasThem) {
   EXPECT_EQ(send(lease(5)).duplicates(), 5u);
 }
 
+TEST_F(IngestSink, AnOutageBeforeDoesNotCountAgainstWhatCannotBeStored) {
+  bool away = true;
+  ScriptedServer server([&](const SeenRequest& request) {
+    if (away) return http_answer("503 Later", "");
+    const json body = json::parse(request.body);
+    const json error = {{"event_id", body["events"][1]["event_id"]}, {"error", "database_error"}};
+    const json reply = {
+        {"status", "partial"}, {"accepted", 2}, {"rejected", 1}, {"errors", {error}}};
+    return http_answer("207 Partial", reply.dump());
+  });
+  make_sink(server.url());
+  std::uint32_t attempt = 0;
+  const auto expect_retries = [&](std::uint32_t count) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      EXPECT_EQ(send(lease(3, ++attempt)).verdict(), v1::VERDICT_RETRY) << attempt;
+    }
+  };
+  expect_retries(20);
+  away = false;
+  expect_retries(forward::kUnstorableTries - 1);
+  away = true;
+  expect_retries(1);
+  away = false;
+  expect_retries(forward::kUnstorableTries - 1);
+  const v1::Outcome outcome = send(lease(3, ++attempt));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  EXPECT_EQ(outcome.rejected_size(), 1);
+}
+
 TEST_F(IngestSink, ACaptivePortalIsHeld) {
   ScriptedServer server([](const auto&) { return http_answer("200 OK", "<html>Hotel</html>"); });
   const v1::Outcome outcome = send(server, lease(3));

@@ -16,7 +16,7 @@ class KitUpstream : public ::testing::Test {
     secret_file("secret", ReferenceServer::kSecret);
     // So that only a flush tries again: a wait is drawn anew from 0 up to this.
     const std::string forward =
-        "[forward]\nretry_delay_min_ms = 3600000\nretry_delay_max_s = 86400\n";
+        "[forward]\nretry_delay_min_ms = 3600000\nretry_delay_max_s = 3600\n";
     home_.configure(kOptOut + forward + "[[destination]]\nname = \"kit\"\nkind = \"ingest\"\n" +
                     "url = \"" + server_.url() + "\"\norg = \"" + ReferenceServer::kOrg +
                     "\"\napp = \"" + ReferenceServer::kApp + "\"\ntoken_file = \"" + file("token") +

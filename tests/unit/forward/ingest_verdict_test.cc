@@ -25,8 +25,8 @@ HttpResponse answer(long status, std::string body = "") {
   return response;
 }
 
-IngestVerdict judged(long status, std::string body = "", std::uint32_t attempt = 1) {
-  return judge_ingest(answer(status, std::move(body)), three(), attempt);
+IngestVerdict judged(long status, std::string body = "", std::uint32_t tries = 1) {
+  return judge_ingest(answer(status, std::move(body)), three(), tries);
 }
 
 std::string error(const std::string& id, const std::string& code) {
@@ -249,8 +249,8 @@ TEST(IngestVerdict, AnEventIsFoundByItsIdInEitherCase) {
 
 TEST(IngestVerdict, WhatTheServerCannotStoreIsRefusedInTheEndIfItStoresOthers) {
   const std::string some = result("partial", 2, 1, error(kB, "database_error"));
-  EXPECT_EQ(judged(207, some, kUnstorableAttempts - 1).kind, Kind::kRetry);
-  const IngestVerdict verdict = judged(207, some, kUnstorableAttempts);
+  EXPECT_EQ(judged(207, some, kUnstorableTries - 1).kind, Kind::kRetry);
+  const IngestVerdict verdict = judged(207, some, kUnstorableTries);
   ASSERT_EQ(verdict.kind, Kind::kTaken);
   EXPECT_EQ(verdict.refused.at(0).event, 1u);
 
