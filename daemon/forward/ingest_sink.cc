@@ -116,6 +116,16 @@ struct IngestSink::Delivery {
     progress->refusals = refusals_too ? refusals : 0;
   }
 
+  // What is refused now says nothing about the event when all that was taken was taken earlier: one
+  // of those is asked for again. False when there is no need, or was already.
+  bool ask_again() {
+    if (fresh || refused.empty() || taken.empty() || std::exchange(asked_again, true)) return false;
+    const std::size_t item = *taken.begin();
+    taken.erase(taken.begin());
+    waiting.push_back({item, item + 1});
+    return true;
+  }
+
   bool settled(std::size_t item) const { return taken.contains(item) || refused.contains(item); }
 
   const v1::LeasedRow& row_of(std::size_t item) const { return lease.rows(items[item].row); }
@@ -137,7 +147,7 @@ struct IngestSink::Delivery {
 
   // Everything was sent: what the upstream refused is the events' fault if it took others.
   void finish() {
-    if (!refused.empty() && taken.empty()) {
+    if (!refused.empty() && !fresh) {
       return end(hold("none of " + std::to_string(items.size()) +
                       " events was accepted: " + refused.begin()->second));
     }
@@ -145,7 +155,7 @@ struct IngestSink::Delivery {
     for (const auto& [item, reason] : refused) {
       reject(outcome, row_of(item), items[item].index, 1, reason);
     }
-    outcome.set_duplicates(static_cast<std::uint32_t>(duplicates));
+    outcome.set_duplicates(static_cast<std::uint32_t>(std::min(duplicates, taken.size())));
     outcome.set_verdict(v1::VERDICT_DELIVERED);
     end(outcome);
   }
@@ -161,7 +171,9 @@ struct IngestSink::Delivery {
   std::set<std::size_t> taken;  // accepted, or there before; by item
   std::set<std::size_t> cuts;   // where divided requests begin; by item
   std::size_t duplicates = 0;   // of those taken
-  int refusals = 0;             // of requests as a whole, since the rows first came
+  bool fresh = false;           // some were taken in this try
+  bool asked_again = false;
+  int refusals = 0;  // of requests as a whole, since the rows first came
   int requests = 0;
   std::vector<Lesson> lessons;  // learned since `size_before`
   BatchSize size_before;
@@ -224,7 +236,7 @@ IngestSink::Batch IngestSink::take_batch(Delivery& delivery) const {
 void IngestSink::send_next(const DeliveryPtr& delivery) {
   auto batch = std::make_shared<Batch>();
   while (batch->events.empty()) {
-    if (delivery->waiting.empty()) {
+    if (delivery->waiting.empty() && !delivery->ask_again()) {
       unstorable_ = 0;
       return delivery->finish();
     }
@@ -273,8 +285,13 @@ void IngestSink::answered(const DeliveryPtr& delivery,
     delivery->refused.emplace(batch.items[refused.event], batch.credentials.hide(refused.reason));
   }
   for (const std::size_t item : batch.items) {
-    if (!delivery->refused.contains(item)) delivery->taken.insert(item);
+    if (delivery->refused.contains(item)) continue;
+    delivery->taken.insert(item);
+    delivery->fresh = true;
+    delivery->refusals = 0;
   }
+  // Given up on: the next one that cannot be stored has tries of its own.
+  if (verdict.unstorable) unstorable_ = 0;
   delivery->duplicates += verdict.duplicates;
   for (const auto& [item, first] : batch.twins) {
     if (const auto why = delivery->refused.find(first); why != delivery->refused.end()) {
@@ -293,7 +310,7 @@ void IngestSink::divide(const DeliveryPtr& delivery,
   const bool single = batch.events.size() == 1;
   if (verdict.too_large && single) unlearn(*delivery, batch.items.front(), batch.range.end);
   if (verdict.too_large && !single) learn(*delivery, batch);
-  if (delivery->taken.empty() && ++delivery->refusals > kRefusalsMax) {
+  if (!delivery->fresh && ++delivery->refusals > kRefusalsMax) {
     unlearn(*delivery, batch.range.begin, delivery->items.size());
     return delivery->end(hold(verdict.words));
   }

@@ -106,6 +106,7 @@ IngestVerdict verdict_of(Findings findings, std::size_t sent, std::uint32_t trie
   IngestVerdict verdict;
   verdict.kind = Kind::kTaken;
   verdict.refused = std::move(findings.refused);
+  verdict.unstorable = !findings.unstorable.empty();
   std::ranges::move(findings.unstorable, std::back_inserter(verdict.refused));
   verdict.duplicates = findings.duplicates;
   return verdict;

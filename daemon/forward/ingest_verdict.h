@@ -41,7 +41,7 @@ struct IngestVerdict {
   std::vector<Refused> refused;  // kTaken
   std::size_t duplicates = 0;    // kTaken
   bool too_large = false;        // kDivide: for its size
-  bool unstorable = false;       // kRetry: the server could not store some
+  bool unstorable = false;       // the server could not store some; kTaken: too often
   std::chrono::milliseconds retry_after{0};
   std::string words;  // unless kTaken: one line
 };

@@ -368,6 +368,24 @@ TEST_F(IngestSink, WhatWasRefusedBeforeAPersonHadToActIsAskedAgain) {
   EXPECT_EQ(sizes(server).back(), 4u);
 }
 
+TEST_F(IngestSink, WhatWasTakenYesterdayDoesNotParkWhatIsRefusedToday) {
+  std::atomic<int> asked = 0;
+  std::atomic<bool> mended = false;
+  ScriptedServer server([&](const SeenRequest& request) {
+    if (++asked == 1 || mended) return accept(request);
+    return http_answer(asked == 2 ? "503 Later" : "400 No", "");
+  });
+  make_sink(server.url());
+  EXPECT_EQ(send(lease(1010)).verdict(), v1::VERDICT_RETRY);
+  const v1::Outcome refused = send(lease(1010, 2));
+  EXPECT_EQ(refused.verdict(), v1::VERDICT_HOLD);
+  EXPECT_EQ(refused.rejected_size(), 0);
+  mended = true;
+  const v1::Outcome outcome = send(lease(1010, 3));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  EXPECT_EQ(outcome.rejected_size(), 0);
+}
+
 TEST_F(IngestSink, AServerThatRefusesEverythingIsFoundOutOverSeveralTries) {
   std::atomic<int> allowed = 0;
   ScriptedServer server([&](const SeenRequest&) {
