@@ -13,8 +13,8 @@
 
 namespace telemetryd::gateway {
 
-// The network side. Every function returns at once; after finish(), abort() or answer() none is
-// called.
+// The network side. Every function returns at once; after finish() or answer() only abort() is
+// called, and after that none.
 class Caller {
  public:
   virtual ~Caller() = default;

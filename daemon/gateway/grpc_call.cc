@@ -47,8 +47,9 @@ class NetworkCall final : public Reactor, public Caller {
 
   void abort() override {
     const MutexLock lock(mutex_);
-    if (std::exchange(finished_, true)) return;
+    if (done_) return;
     context_.TryCancel();
+    if (std::exchange(finished_, true)) return;
     Finish(grpc::Status(grpc::StatusCode::CANCELLED, "an answer was not read in time"));
   }
 
@@ -82,6 +83,10 @@ class NetworkCall final : public Reactor, public Caller {
   // The loop must not keep a call that is no more, so this one message always arrives.
   void OnDone() override {
     const std::shared_ptr<NetworkCall> self = std::exchange(self_, nullptr);
+    {
+      const MutexLock lock(mutex_);
+      done_ = true;
+    }
     scope_->loop.post_when_room([call = call_] { call->end({}); });
   }
 
@@ -107,6 +112,7 @@ class NetworkCall final : public Reactor, public Caller {
   grpc::ByteBuffer outgoing_;
   Mutex mutex_;
   bool finished_ TELEMETRYD_GUARDED_BY(mutex_) = false;
+  bool done_ TELEMETRYD_GUARDED_BY(mutex_) = false;  // gRPC's context may be gone
 };
 
 class RefusedCall final : public Reactor {

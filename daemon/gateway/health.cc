@@ -108,6 +108,7 @@ void HealthCall::write_more() {
   const std::string response{static_cast<char>(kStatus), static_cast<char>(*state_)};
   if (kind_ == Kind::kCheck) {
     hub_.remove(*this);
+    hub_.ending(caller_);
     std::exchange(caller_, nullptr)->answer(response);
     return;
   }
@@ -130,6 +131,7 @@ void HealthCall::end(const Status& status) {
   if (!caller_) return;
   hub_.remove(*this);
   hub_.health().unwatch(*this);
+  hub_.ending(caller_);
   std::exchange(caller_, nullptr)->finish(status);
 }
 

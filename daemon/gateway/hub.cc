@@ -17,7 +17,8 @@ Hub::Hub(loop::Loop& loop, const Clock& clock, Options options, Hooks hooks)
       touched_(clock.boot_ms()),
       idle_timer_(loop, [this] { on_idle_timer(); }),
       drain_timer_(loop, [this] { finish_stop(); }),
-      room_timer_(loop, [this] { resume_waiting(); }) {
+      room_timer_(loop, [this] { resume_waiting(); }),
+      ending_timer_(loop, [this] { on_ending_timer(); }) {
   if (options_.exits_when_idle) idle_timer_.start_once(options_.idle_exit);
 }
 
@@ -81,6 +82,26 @@ void Hub::given_up(std::uint32_t uid, const std::string& peer) {
   if (++given_up_[{uid, peer}] != kGivenUpMax) return;
   log::warn("sender_cut_off", {{"uid", uid}, {"peer", peer}, {"calls_given_up", kGivenUpMax}});
   hooks_.on_flood(uid, peer);
+}
+
+void Hub::ending(const std::shared_ptr<Caller>& caller) {
+  while (!endings_.empty() && endings_.front().caller.expired()) endings_.pop_front();
+  endings_.push_back({.caller = caller, .since = clock_.boot_ms()});
+  if (!ending_timer_.active()) ending_timer_.start_once(options_.write_deadline);
+}
+
+void Hub::on_ending_timer() {
+  const BootMs now = clock_.boot_ms();
+  for (; !endings_.empty(); endings_.pop_front()) {
+    const auto caller = endings_.front().caller.lock();
+    if (!caller) continue;
+    const std::chrono::milliseconds waited(now - endings_.front().since);
+    if (waited < options_.write_deadline) {
+      ending_timer_.start_once(options_.write_deadline - waited);
+      return;
+    }
+    caller->abort();
+  }
 }
 
 void Hub::wait_for_room(Call& call) {

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -75,6 +76,9 @@ class Hub {
 
   const std::shared_ptr<Room>& room() const { return room_; }
 
+  // Aborts what has been said its last word, when the peer does not read that in time.
+  void ending(const std::shared_ptr<Caller>& caller);
+
   // Call::resume() is called when there may be room.
   void wait_for_room(Call& call);
 
@@ -88,6 +92,7 @@ class Hub {
  private:
   void changed();
   void resume_waiting();
+  void on_ending_timer();
   void on_idle_timer();
   void finish_stop();
 
@@ -100,6 +105,13 @@ class Hub {
   Health health_;
   std::set<Call*> calls_;
   std::set<Call*> waiting_;
+  // Oldest first. A network side that is done exists no more.
+  struct Ending {
+    std::weak_ptr<Caller> caller;
+    BootMs since = 0;
+  };
+
+  std::deque<Ending> endings_;
   BootMs touched_ = 0;
   std::map<std::pair<std::uint32_t, std::string>, std::uint32_t> given_up_;
   BootMs given_up_since_ = 0;
@@ -108,6 +120,7 @@ class Hub {
   loop::Timer idle_timer_;
   loop::Timer drain_timer_;
   loop::Timer room_timer_;
+  loop::Timer ending_timer_;
 };
 
 }  // namespace telemetryd::gateway

@@ -26,6 +26,7 @@ void Session::end(const Status& status) {
   if (!caller_) return;
   hub_.remove(*this);
   write_deadline_.reset();
+  hub_.ending(caller_);
   std::exchange(caller_, nullptr)->finish(status);
 }
 
@@ -144,6 +145,7 @@ void Session::settled(std::uint64_t number, std::uint64_t acknowledged) {
   if (!caller_) return;
   if (kind_ == Kind::kPublish) {
     hub_.remove(*this);
+    hub_.ending(caller_);
     std::exchange(caller_, nullptr)->answer(publish_response(instance_ ? number : 0));
     return;
   }

@@ -240,6 +240,18 @@ TEST(Stream, AnAnswerThatNobodyReadsEndsIt) {
   EXPECT_EQ(rig.daemon.events_stored(), 1u);
 }
 
+TEST(Publish, AnAnswerThatNobodyReadsEndsIt) {
+  HubRig rig(std::chrono::hours(1), std::chrono::milliseconds(1));
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublish);
+  call.send(request_bytes(1));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return call.caller->over(); }));
+  EXPECT_EQ(call.caller->ended->code, StatusCode::kOk);
+  EXPECT_FALSE(call.caller->aborted);
+  rig.clock.advance(std::chrono::milliseconds(1));
+  EXPECT_TRUE(turn_until(rig.loop, [&] { return call.caller->aborted; }));
+}
+
 TEST(Stream, ALostDaemonEndsIt) {
   HubRig rig;
   rig.daemon.on_events([](FakeDaemon::Peer& peer, const test::ReceivedFrame&) { peer.hang_up(); });
