@@ -3,8 +3,7 @@
 // Owns:    the upstream connections, the timers of health and idleness.
 // Thread:  loop.
 // Limits:  Room; `idle_exit` without anything unanswered and anything received; kGivenUpMax calls
-// that a
-//          sender begins and gives up within kGivenUpWindow, which no honest one does.
+//          that a sender begins and gives up within kGivenUpWindow, which no honest one does.
 
 #pragma once
 
@@ -105,6 +104,7 @@ class Hub {
   Health health_;
   std::set<Call*> calls_;
   std::set<Call*> waiting_;
+
   // Oldest first. A network side that is done exists no more.
   struct Ending {
     std::weak_ptr<Caller> caller;

@@ -44,8 +44,9 @@ std::function<void()> Session::prepare(std::string_view message) {
 // Turned away here, on the thread that has it: what waits for the loop is counted as well.
 std::expected<Request, Status> Session::take_in(std::string_view message) const {
   auto held = room_->take(uid_, message.size());
-  if (!held)
+  if (!held) {
     return std::unexpected(unavailable("too much of this user is unanswered; send it again"));
+  }
   auto request = convert(message);
   if (request) request->held = *std::move(held);
   return request;

@@ -2,12 +2,11 @@
 
 import os
 import pwd
-import signal
 import subprocess
 import sys
 import unittest
 
-from rig import PATIENCE, RigTest, acknowledged, event, request, retry_info, text, wait_until
+from rig import PATIENCE, RigTest, acknowledged, event, request
 
 HOSTILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hostile.py")
 
@@ -79,31 +78,6 @@ class Hostile(RigTest):
         attacker.communicate(timeout=PATIENCE)
         self.publish_beside()
         self.assertEqual(self.rig.ledger()["accepted"], self.at)
-
-    def test_a_burst_of_large_requests_without_answers_is_bounded_and_nothing_is_lost(self):
-        clients = [self.client() for _ in range(5)]
-        # Stopped, the daemon answers nobody; all calls begin while nothing is unanswered.
-        self.rig.daemon.send_signal(signal.SIGSTOP)
-        self.addCleanup(self.rig.daemon.send_signal, signal.SIGCONT)
-        large = request([event(b"large")]) + text(99, b"x" * (1000 << 10))
-        calls = [client.begin_publish(large) for client in clients for _ in range(64)]
-        turned_away = []
-        self.assertTrue(wait_until(lambda: len([call for call in calls if call.done()]) >= len(calls) - 16))
-        for call in calls:
-            if call.done():
-                turned_away.append((call.code().name, retry_info(call)))
-        self.assertEqual(set(turned_away), {("UNAVAILABLE", 1000)})
-        self.assertLess(self.peak_mib(), 192)
-        self.rig.daemon.send_signal(signal.SIGCONT)
-        stored = sum(call.exception() is None for call in calls)
-        self.assertEqual(stored, len(calls) - len(turned_away))
-        self.assertGreater(stored, 0)
-        self.publish_beside()
-        self.assertEqual(self.rig.ledger()["accepted"], stored + self.at)
-
-    def peak_mib(self):
-        with open(f"/proc/{self.rig.gateway.pid}/status", encoding="ascii") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) >> 10
 
 
 if __name__ == "__main__":

@@ -110,9 +110,6 @@ class Client:
     def publish(self, message, metadata=(), timeout=PATIENCE):
         return self._publish(message, timeout=timeout, metadata=metadata)
 
-    def begin_publish(self, message):
-        return self._publish.future(message, timeout=PATIENCE)
-
     def stream(self, messages, metadata=()):
         return self._stream(messages, timeout=PATIENCE, metadata=metadata)
 

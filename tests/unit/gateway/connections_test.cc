@@ -135,8 +135,7 @@ TEST(Connections, AStrangerGoesWhenThePlaceIsNeededAndASenderStays) {
 TEST(Connections, AStrangerWithoutACallIsClosedAfterTheDeadlineAndASenderIsNot) {
   loop::Loop loop;
   test::FakeClock clock;
-  const auto connections =
-      Connections::create(loop, clock, std::chrono::milliseconds(5)).value();
+  const auto connections = Connections::create(loop, clock, std::chrono::milliseconds(5)).value();
   const TcpPair stranger("127.0.0.2");
   const TcpPair sender("127.0.0.3");
   const Pair local;

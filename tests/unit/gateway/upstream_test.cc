@@ -105,12 +105,12 @@ TEST_F(UpstreamTest, WhereTheSenderBeginsIsWhereItsNumbersGoOn) {
   open(7);
   submit(7, 7);
   EXPECT_EQ(next(), "settled 7 of 7");
-  EXPECT_FALSE(
-      upstream->needs_new_hello({.number = 8, .oldest_number = 8, .frame = {}, .held = {}, .waiter = {}}));
-  EXPECT_TRUE(
-      upstream->needs_new_hello({.number = 9, .oldest_number = 9, .frame = {}, .held = {}, .waiter = {}}));
-  EXPECT_FALSE(
-      upstream->needs_new_hello({.number = 9, .oldest_number = 0, .frame = {}, .held = {}, .waiter = {}}));
+  EXPECT_FALSE(upstream->needs_new_hello(
+      {.number = 8, .oldest_number = 8, .frame = {}, .held = {}, .waiter = {}}));
+  EXPECT_TRUE(upstream->needs_new_hello(
+      {.number = 9, .oldest_number = 9, .frame = {}, .held = {}, .waiter = {}}));
+  EXPECT_FALSE(upstream->needs_new_hello(
+      {.number = 9, .oldest_number = 0, .frame = {}, .held = {}, .waiter = {}}));
 }
 
 TEST_F(UpstreamTest, ARefusalForGoodUsesTheNumberUp) {
@@ -181,7 +181,6 @@ TEST_F(UpstreamTest, OneAckSettlesEverythingBeforeIt) {
   EXPECT_EQ(next(), "settled 2 of 3");
   EXPECT_EQ(next(), "settled 3 of 3");
   EXPECT_TRUE(upstream->idle());
-  EXPECT_EQ(upstream->bytes(), 0u);
 }
 
 TEST_F(UpstreamTest, ALostDaemonIsToldToEverybodyWhoWaits) {
