@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "gateway/connections.h"
 #include "gateway/front_door.h"
+#include "gateway/grpc_log.h"
 #include "gateway/hub.h"
 #include "gateway/remote.h"
 #include "gateway/startup.h"
@@ -103,6 +104,7 @@ Result<void> run(const config::Config& config, const Arguments& arguments) {
   }
   loop.run();
   front_door.shut_down();
+  finish_grpc_log();
   return {};
 }
 
@@ -122,6 +124,7 @@ int main_in(std::span<const char* const> words) {
     std::printf("telemetryd-gateway %s\n", std::string(kVersion).c_str());
     return kExitOk;
   }
+  take_grpc_log();
   std::signal(SIGPIPE, SIG_IGN);
   // The token and the key pass through this process; they must not lie in a core file afterwards.
   const rlimit none{0, 0};

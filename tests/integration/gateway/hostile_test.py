@@ -6,7 +6,8 @@ import subprocess
 import sys
 import unittest
 
-from rig import PATIENCE, RigTest, acknowledged, event, request
+from http2 import END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Http2, literal
+from rig import PATIENCE, RigTest, acknowledged, event, request, wait_until
 
 HOSTILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hostile.py")
 
@@ -52,6 +53,29 @@ class Hostile(RigTest):
 
     def test_compressed_messages_are_not_unpacked(self):
         self.assertEqual(self.outcome("zip_bomb"), "refused True")
+
+    def test_what_a_stranger_writes_does_not_get_into_the_log(self):
+        block = b"".join(b"\x00" + literal(name) + literal(value) for name, value in (
+            (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/x"), (b":authority", b"localhost"),
+            (b"content-type", b"user=alice word=stranger"), (b"te", b"user=alice word=stranger")))
+        for _ in range(50):
+            peer = Http2(self.rig.path)
+            peer.send(HEADERS, END_HEADERS | END_STREAM, 1, block)
+            # Answered, so whatever is to be said about it has been said.
+            for kind, _, stream, _ in peer.frames():
+                if stream == 1 and kind in (HEADERS, RST_STREAM):
+                    break
+            peer.close()
+        self.publish_beside()
+        self.rig.gateway.terminate()
+        self.assertEqual(self.rig.gateway.wait(PATIENCE), 0)
+        with open(os.path.join(self.rig.home, "log"), "rb") as file:
+            log = file.read()
+        self.assertNotIn(b"stranger", log)
+        self.assertNotIn(b"alice", log)
+        lines = [line for line in log.splitlines() if b"grpc_errors_counted" in line]
+        self.assertIn(len(lines), (1, 2, 3), log)
+        self.assertGreaterEqual(sum(int(line.split(b"errors=")[1].split()[0]) for line in lines), 50)
 
     def test_headers_above_the_limit_are_refused(self):
         large = [("x-%d" % at, "v" * 120) for at in range(110)]
