@@ -4,6 +4,7 @@
 // Exit codes: 0 all acknowledged, 1 failed, 2 usage, 3 collection is off.
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -27,11 +28,26 @@ struct Options {
   bool stream = false;
 };
 
+std::filesystem::path absolute(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value == '/' ? value : "";
+}
+
+// The system's telemetryd, else the one of this user: never a folder that others may write to.
 std::string default_socket() {
   const std::filesystem::path system = "/run/telemetryd";
   if (std::filesystem::is_directory(system)) return system / "grpc.sock";
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  return std::filesystem::path(runtime != nullptr ? runtime : "/tmp") / "telemetryd/grpc.sock";
+  if (const auto runtime = absolute("XDG_RUNTIME_DIR"); !runtime.empty()) {
+    return runtime / "telemetryd/grpc.sock";
+  }
+  auto state = absolute("XDG_STATE_HOME");
+  if (state.empty()) state = absolute("HOME") / ".local/state";
+  return state / "telemetryd/run/grpc.sock";
+}
+
+bool parse_count(const std::string& text, long& count) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  return error == std::errc() && end == text.data() + text.size() && count >= 0;
 }
 
 bool parse(int argc, char** argv, Options& options) {
@@ -46,11 +62,9 @@ bool parse(int argc, char** argv, Options& options) {
       options.socket = optarg;
     else if (flag == 'a')
       options.app = optarg;
-    else if (flag == 'c')
-      options.count = std::atol(optarg);
     else if (flag == 'S')
       options.stream = true;
-    else
+    else if (flag != 'c' || !parse_count(optarg, options.count))
       return false;
   }
   return optind == argc;
@@ -65,6 +79,7 @@ v1::Event numbered(long number) {
 }
 
 Sender::End send(Sender& sender, const Options& options) {
+  if (sender.off()) return Sender::End::kCollectionOff;
   const auto flush = [&] { return options.stream ? sender.flush_stream() : sender.flush(); };
   for (long first = 0; first < options.count; first += kEventsPerRequest) {
     std::vector<v1::Event> events;
@@ -87,12 +102,13 @@ int main(int argc, char** argv) {
                  "usage: grpc_example [--socket PATH] [--app NAME] [--count N] [--stream]\n");
     return 2;
   }
-  grpc::ChannelArguments arguments;
-  // A channel that lost its gateway connects again at most this late.
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  Sender sender(grpc::CreateCustomChannel(
-                    "unix:" + options.socket, grpc::InsecureChannelCredentials(), arguments),
-                options.app);
+  Sender sender(options.socket, options.app);
+  if (!sender.off() && !std::filesystem::exists(options.socket)) {
+    std::fprintf(stderr,
+                 "failed: there is no %s: start telemetryd, or name its grpc.sock with --socket\n",
+                 options.socket.c_str());
+    return 1;
+  }
   const Sender::End end = send(sender, options);
   if (end == Sender::End::kCollectionOff) {
     std::fprintf(stderr, "collection is off: %s\n", sender.problem().c_str());

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "objection.h"
 #include "retry_info.pb.h"
 
 namespace example {
@@ -79,16 +80,24 @@ v1::Event new_event(const std::string& name) {
   return event;
 }
 
-Sender::Sender(const std::shared_ptr<grpc::Channel>& channel,
-               const std::string& app,
-               std::chrono::seconds patience)
-    : stub_(v1::IngestService::NewStub(channel)), instance_(random_bytes(16)), patience_(patience) {
+Sender::Sender(const std::string& socket, const std::string& app, std::chrono::seconds patience)
+    : instance_(random_bytes(16)), patience_(patience) {
+  if (const auto rule = objection(app, socket)) {
+    off_ = true;
+    problem_ = *rule;
+  }
+  grpc::ChannelArguments arguments;
+  // A channel that lost its gateway connects again at most this late.
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  stub_ = v1::IngestService::NewStub(
+      grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
   context_.set_app(app);
   context_.set_language("c++");
   context_.set_sdk("grpc-example/1");
 }
 
 bool Sender::add(std::vector<v1::Event> events) {
+  if (off_) return true;
   if (kept_.size() >= kRequestsKeptMax) return false;
   v1::PublishRequest& request = kept_.emplace_back();
   for (v1::Event& event : events) *request.add_events() = std::move(event);
@@ -99,6 +108,7 @@ bool Sender::add(std::vector<v1::Event> events) {
 }
 
 Sender::End Sender::flush() {
+  if (off_) return End::kCollectionOff;
   progress();
   while (!kept_.empty()) {
     const v1::PublishRequest& request = oldest_first(kept_.front());
@@ -120,6 +130,7 @@ Sender::End Sender::flush() {
 }
 
 Sender::End Sender::flush_stream() {
+  if (off_) return End::kCollectionOff;
   progress();
   while (!kept_.empty()) {
     Next next = Next::kGoOn;

@@ -43,9 +43,13 @@ class Sender {
     std::string why;
   };
 
-  Sender(const std::shared_ptr<grpc::Channel>& channel,
+  Sender(const std::string& socket,
          const std::string& app,
          std::chrono::seconds patience = std::chrono::seconds(60));
+
+  // The user of this process said no, and problem() by which rule: make no events. What is added
+  // nevertheless is forgotten.
+  bool off() const { return off_; }
 
   // Makes one request of the events. False: too much is waiting; flush first.
   bool add(std::vector<v1::Event> events);
@@ -88,6 +92,7 @@ class Sender {
   int failures_ = 0;                     // since the last acknowledgement
   SteadyTime give_up_;
   std::uint64_t resent_ = 0;
+  bool off_ = false;
   std::string problem_;
   std::vector<Refused> refused_;
 };

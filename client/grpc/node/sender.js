@@ -9,6 +9,7 @@ const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
 const grpc = require('@grpc/grpc-js');
 const protoLoader = require('@grpc/proto-loader');
+const { whyOff } = require('./consent.js');
 
 const REQUESTS_KEPT_MAX = 1000;
 const UNANSWERED_MAX = 64; // in a stream, as docs/formats/grpc.md has it
@@ -48,7 +49,10 @@ function load(protoFolder) {
   return { Client: telemetry.v1.IngestService, readStatus: type('Status'), readRetryInfo: type('RetryInfo') };
 }
 
-/** `patienceMs` bounds how long a flush goes on without an acknowledgement. */
+/**
+ * `patienceMs` bounds how long a flush goes on without an acknowledgement. Throws CollectionOff when
+ * this process's user said no.
+ */
 class Sender {
   #client;
   #protos;
@@ -62,10 +66,12 @@ class Sender {
   resent = 0;
   refused = []; // {number, code, message} of requests that were refused for good
 
-  constructor(address, app, { protoFolder, patienceMs = 60_000 }) {
+  constructor(socket, app, { protoFolder, patienceMs = 60_000 }) {
+    const rule = whyOff(app, socket);
+    if (rule) throw new CollectionOff(rule);
     this.#protos = load(protoFolder);
     // A channel that lost its gateway connects again at most this late.
-    this.#client = new this.#protos.Client(address, grpc.credentials.createInsecure(),
+    this.#client = new this.#protos.Client(`unix:${socket}`, grpc.credentials.createInsecure(),
       { 'grpc.max_reconnect_backoff_ms': 1000 });
     this.#context = { app, language: 'javascript', sdk: 'grpc-example/1' };
     this.#patienceMs = patienceMs;

@@ -13,6 +13,7 @@ import time
 
 import grpc
 
+import consent
 import retry_info_pb2
 from telemetry.v1 import event_pb2, ingest_pb2, ingest_pb2_grpc
 
@@ -54,9 +55,18 @@ def retry_info_s(error):
 
 
 class Sender:
-    """For one thread. `patience_s` bounds how long a flush goes on without an acknowledgement."""
+    """For one thread. `patience_s` bounds how long a flush goes on without an acknowledgement.
 
-    def __init__(self, channel, app, patience_s=60):
+    Raises CollectionOff when this process's user said no.
+    """
+
+    def __init__(self, socket, app, patience_s=60):
+        rule = consent.why_off(app, socket)
+        if rule:
+            raise CollectionOff(rule)
+        # A channel that lost its gateway connects again at most this late.
+        channel = grpc.insecure_channel("unix:" + socket, options=[("grpc.max_reconnect_backoff_ms", 1000)])
+        self.close = channel.close
         self._stub = ingest_pb2_grpc.IngestServiceStub(channel)
         self._context = event_pb2.Context(app=app, language="python", sdk="grpc-example/1")
         self._instance = os.urandom(16)

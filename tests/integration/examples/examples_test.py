@@ -100,8 +100,9 @@ class ExamplesTest(unittest.TestCase):
         machine.start_gateway()
         return machine
 
-    def example(self, machine, name, count, stream):
+    def example(self, machine, name, count, stream, **more):
         words, variables = commands()[name]
+        variables = {**variables, **more}
         environment = {**machine.environment, **variables}
         words = [*words, "--socket", machine.grpc_socket, "--app", "app", "--count", count]
         process = subprocess.Popen([str(word) for word in words] + (["--stream"] if stream else []), env=environment,
@@ -154,6 +155,69 @@ class ExamplesTest(unittest.TestCase):
         self.assertEqual(code, 3, said)
         self.assertRegex(said, "^collection is off: .")
         self.assertEqual(machine.status()["ledger"]["accepted"], 0)
+
+    def refuses_by_itself(self, machine, name, stream, rule, **variables):
+        """It says no before it connects: telemetryd could not know."""
+        code, said = self.finish(self.example(machine, name, 20, stream, **variables), machine)
+        self.assertEqual((code, said), (3, f"collection is off: {rule}\n"))
+
+    @each_way
+    def test_a_word_in_the_environment_keeps_it_silent(self, name, stream):
+        machine = self.machine()
+        for variable, word, rule in (("DO_NOT_TRACK", "1", "DO_NOT_TRACK is set"), ("DNT", " Yes ", "DNT is set"),
+                                     ("DO_NOT_TRACK", "maybe", "DO_NOT_TRACK is set"),
+                                     ("APP_TELEMETRY", "off", "APP_TELEMETRY says so")):
+            with self.subTest(variable=variable, word=word):
+                self.refuses_by_itself(machine, name, stream, rule, **{variable: word})
+        self.assertEqual(machine.status()["ledger"]["accepted"], 0)
+        code, said = self.finish(self.example(machine, name, 20, stream, DO_NOT_TRACK="0", APP_TELEMETRY="on"), machine)
+        self.assertEqual(code, 0, said)
+
+    @each_way
+    def test_a_consent_file_that_telemetryd_was_not_told_about_keeps_it_silent(self, name, stream):
+        machine = self.machine()
+        config = pathlib.Path(machine.environment["XDG_CONFIG_HOME"])
+        for tool, text in (("app", 'version = 1\nstate = "disabled"\n'), ("telemetryd", "state = 'disabled' # no\n"),
+                           ("app", 'state = "local"\n'), ("app", 'state = "enabled"\nstate = "enabled"\n'),
+                           ("app", "enabled\n"), ("app", ""), ("app", 'version = 2\nstate = "enabled"\n'),
+                           ("app", '{"status": "OptedOut"}'), ("app", '{"status": '),
+                           ("app", 'state = "enabled"\n' + "#" * 5000)):
+            with self.subTest(tool=tool, text=text[:40]):
+                file = config / tool / "consent.toml"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+                code, said = self.finish(self.example(machine, name, 20, stream), machine)
+                self.assertEqual(code, 3, said)
+                self.assertRegex(said, f"^collection is off: consent.toml of {tool} ")
+                file.unlink()
+        self.assertEqual(machine.status()["ledger"]["accepted"], 0)
+        for text in ('version = 1 # one\nstate = "enabled"\ndecided_at = 2026-01-01T00:00:00Z\n', '{"status": "Granted"}',
+                     'state = "unset"\n'):
+            with self.subTest(text=text):
+                (config / "app/consent.toml").write_text(text)
+                code, said = self.finish(self.example(machine, name, 20, stream), machine)
+                self.assertEqual(code, 0, said)
+
+    @each_way
+    def test_the_policy_beside_the_socket_keeps_it_silent(self, name, stream):
+        machine = self.machine()
+        (machine.folder / "policy").write_text("off\n")
+        self.refuses_by_itself(machine, name, stream, "the machine's policy is off")
+        self.assertEqual(machine.status()["ledger"]["accepted"], 0)
+        (machine.folder / "policy").write_text("opt-out\n")
+        code, said = self.finish(self.example(machine, name, 20, stream), machine)
+        self.assertEqual(code, 0, said)
+
+    def test_a_wrong_command_line_and_an_absent_socket_are_said_at_once(self):
+        for name in OPTIONS.languages:
+            with self.subTest(language=name), contextlib.ExitStack() as self.stack:
+                machine = self.stack.enter_context(Machine())
+                code, said = self.finish(self.example(machine, name, "abc", False), machine)
+                self.assertEqual(code, 2, said)
+                self.assertIn("usage", said)
+                code, said = self.finish(self.example(machine, name, 1, False), machine)
+                self.assertEqual(code, 1, said)
+                self.assertIn(f"there is no {machine.grpc_socket}: start telemetryd", said)
 
     def test_health_and_reflection_answer_tools_that_know_nothing_of_us(self):
         if "node" not in OPTIONS.languages:
