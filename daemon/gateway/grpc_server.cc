@@ -65,6 +65,13 @@ Reactor* begin_publish(const Scope& scope,
                        grpc::CallbackServerContext& context,
                        Session::Kind kind) {
   if (const auto status = too_many(*scope)) return new_refused_call(scope, *status);
+  if (!scope->hub.enabled()) {
+    return new_refused_call(scope,
+                            {.code = StatusCode::kPermissionDenied,
+                             .text = "this machine takes no events over gRPC: [gateway] enabled "
+                                     "is false in telemetryd.toml",
+                             .retry_after = {}});
+  }
   if (!token_brought(*scope, context)) {
     return new_refused_call(scope,
                             {.code = StatusCode::kUnauthenticated,

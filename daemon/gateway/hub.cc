@@ -13,7 +13,7 @@ Hub::Hub(loop::Loop& loop, const Clock& clock, Options options, Hooks hooks)
       options_(std::move(options)),
       hooks_(std::move(hooks)),
       upstreams_(loop, options_.ingest_socket, [this] { changed(); }),
-      health_(loop, clock, [this] { return upstreams_.daemon_reachable(); }),
+      health_(loop, clock, [this] { return options_.enabled && upstreams_.daemon_reachable(); }),
       touched_(clock.boot_ms()),
       idle_timer_(loop, [this] { on_idle_timer(); }),
       drain_timer_(loop, [this] { finish_stop(); }),

@@ -34,6 +34,8 @@ class Hub {
   static constexpr std::chrono::milliseconds kGivenUpWindow{1'000};
 
   struct Options {
+    // `[gateway] enabled`; without it every request is refused.
+    bool enabled = true;
     std::string ingest_socket;
     std::chrono::milliseconds idle_exit{60'000};
     bool exits_when_idle = true;
@@ -66,6 +68,9 @@ class Hub {
   void given_up(std::uint32_t uid, const std::string& peer);
 
   Health& health() { return health_; }
+
+  // Any thread.
+  bool enabled() const { return options_.enabled; }
 
   bool stopping() const { return stopping_; }
 

@@ -40,7 +40,9 @@ struct Sockets {
   bool own = false;
 };
 
-Result<Sockets> local_sockets(const Arguments& arguments) {
+// Turned off, there is nothing to bind; only the service manager, whose sockets are there
+// nevertheless, has a use for us: senders are told no at once instead of waiting.
+Result<Sockets> local_sockets(bool enabled, const Arguments& arguments) {
   Sockets sockets;
   TELEMETRYD_ASSIGN(sockets.listening, inherited_listeners());
   if (!sockets.listening.empty()) return sockets;
@@ -48,6 +50,10 @@ Result<Sockets> local_sockets(const Arguments& arguments) {
     TELEMETRYD_ASSIGN(Listening passed, take_listener(arguments.fd));
     sockets.listening.push_back(std::move(passed));
     return sockets;
+  }
+  if (!enabled) {
+    return fail(ErrorCode::kFailedPrecondition,
+                "[gateway] enabled is false, so there is nothing to listen for");
   }
   TELEMETRYD_ASSIGN(UniqueFd bound,
                     loop::listen_unix(arguments.listen.native(), kSocketMode, kBacklog));
@@ -60,9 +66,9 @@ Result<Sockets> local_sockets(const Arguments& arguments) {
 Result<Sockets> all_sockets(const config::Config& config,
                             const Arguments& arguments,
                             const Remote& remote) {
-  TELEMETRYD_ASSIGN(Sockets sockets, local_sockets(arguments));
+  TELEMETRYD_ASSIGN(Sockets sockets, local_sockets(config.gateway.enabled, arguments));
   const bool has_remote = std::ranges::any_of(sockets.listening, &Listening::remote);
-  if (!config.gateway.grpc_listen.empty() && !has_remote) {
+  if (config.gateway.enabled && !config.gateway.grpc_listen.empty() && !has_remote) {
     TELEMETRYD_ASSIGN(std::vector<Listening> bound, listen_tcp(config.gateway.grpc_listen));
     std::ranges::move(bound, std::back_inserter(sockets.listening));
     sockets.own = true;
@@ -77,13 +83,17 @@ Result<Sockets> all_sockets(const config::Config& config,
 Result<void> run(const config::Config& config, const Arguments& arguments) {
   TELEMETRYD_ASSIGN(Remote remote, read_remote(config.gateway));
   TELEMETRYD_ASSIGN(Sockets sockets, all_sockets(config, arguments, remote));
+  if (!config.gateway.enabled) {
+    log::warn("gateway_disabled", {{"answer", "PERMISSION_DENIED"}, {"key", "[gateway] enabled"}});
+  }
   loop::Loop loop;
   const SystemClock clock;
   TELEMETRYD_ASSIGN(const auto connections, Connections::create(loop, clock));
   FrontDoor* door = nullptr;
   Hub hub(loop,
           clock,
-          {.ingest_socket = config.ingest.socket.native(),
+          {.enabled = config.gateway.enabled,
+           .ingest_socket = config.ingest.socket.native(),
            .idle_exit = config.gateway.idle_exit,
            .exits_when_idle = !sockets.own},
           {.on_stopping = [&door] { door->stop_listening(); },

@@ -179,6 +179,33 @@ class Idle(RigTest):
         self.assertEqual(self.rig.names(), ["before", "after"])
 
 
+class TurnedOff(RigTest):
+    """The service manager holds the sockets of a gateway that the machine's owner turned off."""
+    gateway_keys = "enabled = false\nidle_exit_s = 1"
+
+    def test_every_sender_is_told_no_at_once_and_it_still_ends_when_idle(self):
+        client = self.client()
+        for call in (lambda: client.publish(request([event()])),
+                     lambda: list(client.stream(iter([request([event()], b"i" * 16, 1)])))):
+            code, words, retry = self.refusal(call)
+            self.assertEqual((code, retry), ("PERMISSION_DENIED", None))
+            self.assertIn("[gateway] enabled is false", words)
+        self.assertEqual(fields(client.unary(HEALTH, b""))[1], [2])
+        client.close()
+        self.assertEqual(self.rig.gateway.wait(PATIENCE), 0)
+        with open(os.path.join(self.rig.home, "log"), "rb") as file:
+            self.assertEqual(file.read().count(b"gateway_disabled"), 1)
+        self.assertEqual(self.rig.ledger()["accepted"], 0)
+
+    def test_by_hand_it_does_not_start(self):
+        started = subprocess.run([os.environ["TELEMETRYD_GATEWAY"], "--config", self.rig.config, "--listen",
+                                  os.path.join(self.rig.home, "other.sock")], capture_output=True, timeout=PATIENCE,
+                                 check=False)
+        self.assertEqual(started.returncode, 1)
+        self.assertIn(b"[gateway] enabled is false", started.stderr)
+        self.assertFalse(os.path.exists(os.path.join(self.rig.home, "other.sock")))
+
+
 class Tools(RigTest):
     def test_health_follows_the_daemon(self):
         client = self.client()
