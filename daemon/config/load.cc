@@ -99,7 +99,10 @@ class Loader {
     Result<std::string> text = read_file(path, kFileBytesMax);
     if (!text) {
       if (text.error().code() == ErrorCode::kNotFound && !required) return;
-      problem(path, 0, "", text.error().message());
+      // Its words begin with the path, as the problem's do.
+      std::string words = text.error().message();
+      if (words.starts_with(path.native() + ": ")) words.erase(0, path.native().size() + 2);
+      problem(path, 0, "", words);
       return;
     }
     files_.push_back(path);

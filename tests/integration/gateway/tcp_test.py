@@ -133,6 +133,11 @@ class Tcp(RigTest):
         self.assertEqual(self.rig.gateway.wait(PATIENCE), 1)
         self.assertIn(b"needs tls_cert_file", read(self.rig.home + "/log"))
 
+    def test_a_file_that_cannot_be_read_is_named_with_its_key(self):
+        self.serve('tls_cert_file = "/nope/server.crt"\ntls_key_file = "/nope/server.key"')
+        self.assertEqual(self.rig.gateway.wait(PATIENCE), 1)
+        self.assertIn(b"[gateway] tls_cert_file: /nope/server.crt: No such file", read(self.rig.home + "/log"))
+
     def test_its_own_tcp_socket_keeps_it(self):
         free = socket.socket()
         free.bind(("127.0.0.1", 0))
