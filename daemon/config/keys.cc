@@ -406,8 +406,10 @@ constexpr std::array kDestination = {
         "machine_id_scheme",
         "\"salted\"",
         "salted telemetry-kit",
-        "How the machine ID of the apps routed there is made: salted is ours; telemetry-kit is "
-        "what its SDKs send, so that a server sees the same machine as before.",
+        "How the machine ID of the apps routed there is made: salted is ours, another one for each "
+        "app; telemetry-kit is what its SDKs send, so that a server sees the same machine as "
+        "before: one ID for all apps of the machine from a public salt, so whoever receives it can "
+        "link them, and whoever knows machine-id can compute it.",
         true,
         [](D& d, const Value& v) { d.telemetry_kit_machine_id = v.text == "telemetry-kit"; },
         [](const D& d) {
