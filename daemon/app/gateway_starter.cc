@@ -119,10 +119,11 @@ void GatewayStarter::failed(const std::string& cause) {
   const auto top = schedule::backoff_cap(
       {.delay_min = options_.delay_min, .delay_max = options_.delay_max}, failures_);
   const auto wait = schedule::uniform(top / 2, top, prng_);
+  const std::string often =
+      failures_ == 1 ? "once, with" : fmt::format("{} times in a row, last with", failures_);
   problem_ = fmt::format(
-      "telemetryd-gateway failed {} times in a row, last with {}; its log says "
-      "why, and events over gRPC wait meanwhile",
-      failures_,
+      "telemetryd-gateway failed {} {}; its log says why, and events over gRPC wait meanwhile",
+      often,
       cause);
   log::warn("gateway_child_failed",
             {{"cause", cause}, {"failures", failures_}, {"again_in_ms", wait.count()}});
@@ -168,8 +169,8 @@ GatewayStarter::Status GatewayStarter::status() const {
   } else if (listening_) {
     status.state = "listening";
   }
-  // A failure is news until the next start has held, or until nobody waits for one.
-  const bool again = timer_.active() || (child_ && ran() < options_.delay_max);
+  // A failure is a problem until the next one runs; after several in a row that one must hold too.
+  const bool again = timer_.active() || (child_ && failures_ > 1 && ran() < kShortestRun);
   if (listening_ && !again) status.problem.clear();
   return status;
 }

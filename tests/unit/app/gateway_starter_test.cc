@@ -135,6 +135,36 @@ TEST_F(GatewayStarterTest, ACrashLoopIsSlowedDownAndTold) {
       << status.problem;
 }
 
+TEST_F(GatewayStarterTest, OneFailureIsToldUntilTheNextOneRuns) {
+  play("[ -e " + path("second") + " ] && exec sleep 1000; : >" + path("second") + "; kill -9 $$");
+  options_.delay_min = milliseconds(200);
+  GatewayStarter& starter = make();
+  starter.start();
+  const UniqueFd waiting = connect();
+  serve_until([&] { return !starter.status().last_exit.empty(); });
+  EXPECT_EQ(starter.status().problem,
+            "telemetryd-gateway failed once, with signal 9; its log says why, and events over gRPC "
+            "wait meanwhile");
+  serve_until([&] { return in_state("running"); });
+  EXPECT_EQ(starter.status().problem, "") << "it serves";
+  EXPECT_EQ(starter.status().last_exit, "signal 9");
+}
+
+TEST_F(GatewayStarterTest, AfterSeveralFailuresTheNextOneMustHold) {
+  play("echo >>" + path("tries") + "; [ $(wc -l <" + path("tries") +
+       ") -gt 2 ] && exec sleep 1000; exit 3");
+  GatewayStarter& starter = make();
+  starter.start();
+  const UniqueFd waiting = connect();
+  serve_until([&] { return starter.status().starts == 3; });
+  EXPECT_TRUE(in_state("running"));
+  EXPECT_NE(starter.status().problem.find("failed 2 times in a row, last with exit status 3"),
+            std::string::npos)
+      << starter.status().problem;
+  clock_.advance(std::chrono::seconds(1));
+  EXPECT_EQ(starter.status().problem, "");
+}
+
 TEST_F(GatewayStarterTest, ExitingAtOnceIsAFailureToo) {
   play("exit 0");
   options_.delay_min = milliseconds(4000);
