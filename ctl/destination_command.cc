@@ -31,8 +31,7 @@ Result<int> list_destinations(Session& session) {
                destination_state_text(destination)});
   }
   session.print(table.empty()
-                    ? "No destination is configured. To add one: telemetryctl destination "
-                      "add NAME --kind native --url URL\n"
+                    ? fmt::format("No destination is configured. To add one: {}\n", kAddDestination)
                     : table.text());
   return kOk;
 }
@@ -142,7 +141,9 @@ void add_add(CLI::App& noun, Command& chosen) {
   auto options = std::make_shared<AddOptions>();
   auto& destination = options->added.destination;
   add->add_option("NAME", destination.name, "What to call it: a-z 0-9 _ -")->required();
-  add->add_option("--kind", destination.kind, "native, ingest, grpc, file or none")->required();
+  add->add_option("--kind", destination.kind, "native, ingest, grpc, file or none")
+      ->required()
+      ->check(CLI::IsMember({"native", "ingest", "grpc", "file", "none"}));
   add->add_option("--url",
                   destination.url,
                   "Where to; kind grpc: https://HOST:PORT; kind file: the absolute path of the "

@@ -34,6 +34,9 @@ std::string accepting(const Json& status) {
   std::string out = fmt::format("It accepts events on {}",
                                 text_in(member_in(status, "paths"), "ingest_socket", "its socket"));
   if (text_in(status, "state") == "stopping") out = "It accepts no new events";
+  if (text_in(status, "policy") == "off") {
+    out = "It accepts no new events, because the machine's policy is off";
+  }
   out += fmt::format(": {} so far, {} open now.\n",
                      plural(number_in(ledger, "accepted"), "event"),
                      plural(number_in(ingest, "connections"), "connection"));
@@ -45,6 +48,23 @@ std::string accepting(const Json& status) {
                        duration_text(std::chrono::seconds(number_in(store, "time_to_full_s"))));
   }
   return out + ".\n";
+}
+
+// Where apps in other languages send to; nothing when the daemon does not say.
+std::string over_grpc(const Json& status) {
+  const auto& gateway = member_in(status, "gateway");
+  const std::string state = text_in(gateway, "state");
+  if (state.empty()) return {};
+  const std::string path = text_in(member_in(status, "paths"), "grpc_socket", "its socket");
+  if (state == "service_manager") {
+    return fmt::format("gRPC on {}: the service manager starts its gateway.\n", path);
+  }
+  const std::string last = text_in(gateway, "last_exit");
+  const bool failed = !last.empty() && last != "exit status 0";
+  return fmt::format("gRPC on {}: {}{}.\n",
+                     path,
+                     state,
+                     state == "running" && failed ? ", was restarted after " + last : "");
 }
 
 std::string settled(const Json& status) {
@@ -104,9 +124,10 @@ std::string kept_back(const Json& app) {
   if (!has_value(app, "destination") && number_in(app, "queued_events") > 0) {
     return fmt::format(
         "  {} has no destination: {} kept here and never sent. To send them: "
-        "telemetryctl destination add NAME --kind native --url URL --route {}\n",
+        "{} --route {}\n",
         name,
         plural(number_in(app, "queued_events"), "event"),
+        kAddDestination,
         name);
   }
   return {};
@@ -132,13 +153,13 @@ std::string destination_state_text(const Json& destination) {
 
 std::string status_text(const Json& status, const Style& style) {
   std::string out = headline(status, style) + reasons(status, style);
-  out += accepting(status) + settled(status);
+  out += accepting(status) + over_grpc(status) + settled(status);
 
   const auto& destinations = member_in(status, "destinations");
   if (destinations.empty()) {
-    out +=
-        "No destination is configured, so nothing leaves this machine. To add one: telemetryctl "
-        "destination add NAME --kind native --url URL\n";
+    out += fmt::format(
+        "No destination is configured, so nothing leaves this machine. To add one: {}\n",
+        kAddDestination);
   } else {
     out += "Destinations:\n";
     for (const auto& destination : destinations) out += destination_line(destination, style);

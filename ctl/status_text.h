@@ -12,6 +12,12 @@
 
 namespace telemetryd::ctl {
 
+// What to type for a first destination, with everything that it needs.
+inline constexpr const char* kAddDestination =
+    "telemetryctl destination add NAME --kind native --url URL --org ORG --app APP --token-file "
+    "FILE "
+    "--secret-file FILE";
+
 // `status` is the answer of GET /v1/status.
 std::string status_text(const nlohmann::json& status, const Style& style);
 

@@ -302,6 +302,15 @@ TEST_F(CommandsTest, ConfigCheckListsEveryProblem) {
   EXPECT_NE(outcome.err.find("telemetryd.toml:4"), std::string::npos) << outcome.err;
 }
 
+TEST_F(CommandsTest, AKindThatDoesNotExistIsWrongUsageAndWritesNothing) {
+  const Outcome outcome =
+      run({"destination", "add", "home", "--kind", "graphql", "--config-dir", dir_ / "config"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_NE(outcome.err.find("graphql not in {native,ingest,grpc,file,none}"), std::string::npos)
+      << outcome.err;
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "config" / "conf.d"));
+}
+
 TEST_F(CommandsTest, DestinationAddIsTakenBackWhenTheDaemonRefuses) {
   const test::ScriptedAdmin admin(
       socket(),

@@ -49,7 +49,10 @@ TEST(Text, PipesGetNoColours) {
 TEST(Status, SaysThatNothingLeavesWithoutADestination) {
   const std::string text = status_text({{"state", "ok"}, {"destinations", Json::array()}}, kPlain);
   EXPECT_NE(text.find("nothing leaves this machine"), std::string::npos);
-  EXPECT_NE(text.find("telemetryctl destination add"), std::string::npos);
+  EXPECT_NE(
+      text.find("telemetryctl destination add NAME --kind native --url URL --org ORG --app APP "
+                "--token-file FILE --secret-file FILE"),
+      std::string::npos);
 }
 
 TEST(Status, SaysWhyADestinationWaitsAndForHowLong) {
@@ -78,6 +81,38 @@ TEST(Status, NamesTheAppThatHasNoDestination) {
   const std::string text = status_text(status, kPlain);
   EXPECT_NE(text.find("tool has no destination: 1 event kept here"), std::string::npos);
   EXPECT_NE(text.find("--route tool"), std::string::npos);
+}
+
+TEST(Status, SaysWhereGrpcIsAndHowItsGatewayDoes) {
+  const auto line = [](const Json& gateway) {
+    return status_text({{"gateway", gateway}, {"paths", {{"grpc_socket", "/run/x/grpc.sock"}}}},
+                       kPlain);
+  };
+  EXPECT_NE(line({{"state", "off"}}).find("gRPC on /run/x/grpc.sock: off.\n"), std::string::npos);
+  EXPECT_NE(line({{"state", "listening"}, {"last_exit", "signal 9"}})
+                .find("gRPC on /run/x/grpc.sock: listening.\n"),
+            std::string::npos);
+  EXPECT_NE(line({{"state", "running"}, {"last_exit", "exit status 0"}})
+                .find("gRPC on /run/x/grpc.sock: running.\n"),
+            std::string::npos);
+  EXPECT_NE(line({{"state", "running"}, {"last_exit", "signal 9"}})
+                .find("gRPC on /run/x/grpc.sock: running, was restarted after signal 9.\n"),
+            std::string::npos);
+  EXPECT_NE(line({{"state", "service_manager"}}).find("the service manager starts its gateway"),
+            std::string::npos);
+  EXPECT_EQ(status_text({{"state", "ok"}}, kPlain).find("gRPC"), std::string::npos);
+}
+
+TEST(Status, DoesNotSayThatItAcceptsWhenThePolicyIsOff) {
+  const std::string text = status_text({{"policy", "off"},
+                                        {"ingest", {{"connections", 2}}},
+                                        {"store", {{"bytes", 1}, {"bytes_max", 2}}},
+                                        {"ledger", {{"accepted", 7}}}},
+                                       kPlain);
+  EXPECT_NE(text.find("It accepts no new events, because the machine's policy is off: 7 events so "
+                      "far, 2 connections open now."),
+            std::string::npos)
+      << text;
 }
 
 TEST(Status, BearsAnAnswerOfTheWrongShape) {
