@@ -81,6 +81,7 @@ struct Parts {
   std::unique_ptr<schedule::Scheduler> scheduler;
   std::unique_ptr<EventTail> tail;
   std::unique_ptr<GatewayStarter> gateway;
+  std::string gateway_user_problem;  // the service manager's gateway is not believed; empty: it is
   std::unique_ptr<admin::AdminServer> admin;
 
   std::vector<std::filesystem::path> bound_sockets;  // by us, so removed by us

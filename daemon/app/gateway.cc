@@ -8,6 +8,8 @@
 #include <unistd.h>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/log.h"
 
 namespace telemetryd::app {
@@ -40,6 +42,10 @@ GatewayStarter::Options starter_options(const Parts& parts) {
 void believe_user(Parts& parts) {
   const auto uid = uid_of(parts.config.gateway.user);
   if (!uid) {
+    parts.gateway_user_problem = fmt::format(
+        "events over gRPC are not taken: there is no user {}; create it or correct [gateway] user, "
+        "and restart telemetryd",
+        parts.config.gateway.user);
     log::warn("gateway_user_unknown",
               {{"user", parts.config.gateway.user},
                {"effect", "nobody is believed about other users' events"}});
@@ -77,11 +83,12 @@ Json gateway_json(const Parts& parts) {
   return {{"state", status.state},
           {"starts", status.starts},
           {"last_exit", text(status.last_exit)},
-          {"problem", text(status.problem)}};
+          {"problem",
+           text(parts.gateway_user_problem.empty() ? status.problem : parts.gateway_user_problem)}};
 }
 
 std::string gateway_problem(const Parts& parts) {
-  if (!parts.gateway) return {};
+  if (!parts.gateway) return parts.gateway_user_problem;
   const GatewayStarter::Status status = parts.gateway->status();
   // An installation without gRPC is whole, until somebody writes about the gateway.
   const bool asked_for = std::ranges::any_of(parts.config.origins, [](const auto& origin) {

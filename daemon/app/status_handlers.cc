@@ -42,6 +42,7 @@ View complete(const Parts& parts,
   View view;
   for (AppQueue& app : store.apps) app.destination = config::route(parts.config.routes, app.name);
   view.observed = {.stopping = parts.stopping,
+                   .policy_off = parts.policy->machine() == consent::MachinePolicy::kOff,
                    .store = parts.store != nullptr,
                    .refuse_when_full = parts.config.store.refuse_when_full,
                    .loss = parts.store_facts.loss,
@@ -131,6 +132,7 @@ Json status_json(const Parts& parts, const View& view, std::uint32_t uid) {
           {"reasons", why},
           {"uptime_s", (parts.clock.boot_ms() - parts.started_boot_ms) / 1000},
           {"generation", parts.generation},
+          {"policy", consent::policy_name(parts.policy->machine())},
           {"ledger", to_json(view.store.machine)},
           {"apps", apps_json(parts, view, uid)},
           {"destinations", std::move(destinations)},

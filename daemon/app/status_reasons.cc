@@ -26,7 +26,7 @@ std::vector<std::string> not_ready(const Observed& observed) {
 
 std::vector<std::string> reasons(const Observed& observed) {
   std::vector<std::string> out = not_ready(observed);
-  if (!observed.store) {
+  if (observed.policy_off) {
     out.emplace_back("the machine's policy is off: nothing is collected or stored");
   }
   if (observed.loss) out.push_back("events were lost: " + *observed.loss);

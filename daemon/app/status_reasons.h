@@ -21,7 +21,8 @@ struct AppQueue {
 
 struct Observed {
   bool stopping = false;
-  bool store = false;  // false: the machine's policy is off
+  bool policy_off = false;  // by a reload with a store, from the start without
+  bool store = false;
   bool refuse_when_full = false;
   std::optional<std::string> loss;
   std::string gateway_problem;  // empty: none

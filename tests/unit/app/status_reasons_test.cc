@@ -24,6 +24,17 @@ TEST(StatusReasons, RepeatWhatIsWrongWithTheGateway) {
   EXPECT_EQ(reasons(observed), std::vector<std::string>{"it failed"});
 }
 
+TEST(StatusReasons, ThePolicyIsOffWithAStoreAndWithout) {
+  for (const bool store : {true, false}) {
+    Observed observed = healthy();
+    observed.store = store;
+    observed.policy_off = true;
+    EXPECT_EQ(
+        reasons(observed),
+        std::vector<std::string>{"the machine's policy is off: nothing is collected or stored"});
+  }
+}
+
 TEST(StatusReasons, NameAHeldDestinationWithItsError) {
   Observed observed = healthy();
   schedule::DestinationStatus destination;
