@@ -70,7 +70,12 @@ Result<std::filesystem::path> parse_database(std::string_view text) {
     return fail(ErrorCode::kInvalidArgument,
                 "this telemetry-server stores in SQLite only; use --database sqlite:PATH");
   }
-  if (!text.starts_with(kScheme) || text.size() == kScheme.size()) {
+  if (!text.starts_with(kScheme) && !text.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the database does not begin with sqlite: (as in sqlite:/srv/events.db); correct "
+                "--database or TELEMETRY_SERVER_DATABASE");
+  }
+  if (text.size() <= kScheme.size()) {
     return fail(ErrorCode::kInvalidArgument,
                 "say which database: --database sqlite:PATH, or set TELEMETRY_SERVER_DATABASE");
   }

@@ -34,6 +34,9 @@ void add_event(CLI::App& app, Cli& cli);
 // A verb with --database.
 CLI::App* add_verb(CLI::App& noun, Cli& cli, const std::string& name, const std::string& sentence);
 
+// The limit of a token that is made; `otherwise` says what it is when it is not given.
+void add_tier_option(CLI::App& verb, std::string& tier, const std::string& otherwise);
+
 // Runs `change` in one transaction that no checkpoint overlaps.
 [[nodiscard]] Result<int> change_storage(const Cli& cli,
                                          StorageMode mode,

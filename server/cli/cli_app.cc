@@ -14,6 +14,7 @@ namespace {
 struct AppOptions {
   std::string organization;
   std::string name;
+  std::string tier;  // of the first token; empty: enterprise
   HandoutOptions handout;
   bool json = false;
 };
@@ -27,7 +28,8 @@ Result<int> create_app(const Cli& cli, const AppOptions& options) {
         Registry registry(storage.database, clock);
         TELEMETRYD_ASSIGN(const Application application,
                           registry.create_application(options.organization, options.name));
-        TELEMETRYD_ASSIGN(NewToken token, registry.create_token(application, storage.sealer));
+        const Tier tier = parse_tier(options.tier).value_or(Tier::kEnterprise);
+        TELEMETRYD_ASSIGN(NewToken token, registry.create_token(application, storage.sealer, tier));
         TELEMETRYD_ASSIGN(Handout prepared,
                           Handout::prepare(options.handout, application, std::move(token)));
         handout.emplace(std::move(prepared));
@@ -71,6 +73,7 @@ void add_app(CLI::App& app, Cli& cli) {
   CLI::App* create = add_verb(*noun, cli, "create", "Create an application and its first token");
   create->add_option("--org", options->organization, "organization")->required();
   create->add_option("--app", options->name, "application")->required();
+  add_tier_option(*create, options->tier, "otherwise enterprise");
   create->add_option("--url", options->handout.url, "where daemons reach this server")
       ->capture_default_str();
   create->add_flag(

@@ -27,6 +27,12 @@ struct ServeOptions {
   KitLeniency kit;
 };
 
+Result<std::string> read_pem(const char* option, const std::string& path) {
+  auto text = read_file(path, kPemBytesMax);
+  if (!text) return fail(text.error().with_context(option));
+  return text;
+}
+
 Result<std::optional<TlsFiles>> read_tls(const ServeOptions& options) {
   if (options.tls_cert.empty() != options.tls_key.empty()) {
     return fail(ErrorCode::kInvalidArgument, "--tls-cert and --tls-key come together");
@@ -36,11 +42,11 @@ Result<std::optional<TlsFiles>> read_tls(const ServeOptions& options) {
     return fail(ErrorCode::kInvalidArgument, "--tls-client-ca needs --tls-cert and --tls-key");
   }
   TlsFiles files;
-  TELEMETRYD_ASSIGN(files.certificate, read_file(options.tls_cert, kPemBytesMax));
-  TELEMETRYD_ASSIGN(std::string key, read_file(options.tls_key, kPemBytesMax));
+  TELEMETRYD_ASSIGN(files.certificate, read_pem("--tls-cert", options.tls_cert));
+  TELEMETRYD_ASSIGN(std::string key, read_pem("--tls-key", options.tls_key));
   files.key = Secret(std::move(key));
   if (!options.tls_client_ca.empty()) {
-    TELEMETRYD_ASSIGN(files.client_ca, read_file(options.tls_client_ca, kPemBytesMax));
+    TELEMETRYD_ASSIGN(files.client_ca, read_pem("--tls-client-ca", options.tls_client_ca));
   }
   return std::optional<TlsFiles>(std::move(files));
 }
@@ -118,7 +124,8 @@ Result<int> serve(const Cli& cli, const ServeOptions& options) {
 void add_serve(CLI::App& app, Cli& cli) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* verb = add_verb(app, cli, "serve", "Take events from daemons and SDKs until stopped");
-  verb->add_option("--listen", options->listen, "HOST:PORT, numeric; port 0: any")
+  verb->add_option(
+          "--listen", options->listen, "HOST:PORT, a numeric address or localhost; port 0: any")
       ->capture_default_str();
   verb->add_option("--tls-cert", options->tls_cert, "certificate chain, PEM");
   verb->add_option("--tls-key", options->tls_key, "its key, PEM");

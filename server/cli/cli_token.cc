@@ -127,11 +127,6 @@ void add_handout_options(CLI::App& verb, HandoutOptions& options) {
   verb.add_option("--out-dir", options.out_dir, "write token and secret to files in this folder");
 }
 
-void add_tier_option(CLI::App& verb, std::string& tier, const std::string& otherwise) {
-  verb.add_option("--tier", tier, "requests a minute: 10, 100, 1000, any number; " + otherwise)
-      ->check(CLI::IsMember({"free", "pro", "business", "enterprise"}));
-}
-
 void add_making_verbs(CLI::App& noun, Cli& cli, const std::shared_ptr<TokenOptions>& options) {
   CLI::App* create = add_verb(noun, cli, "create", "Make one more token for an application");
   create->add_option("--org", options->organization, "organization")->required();
@@ -162,6 +157,11 @@ void add_making_verbs(CLI::App& noun, Cli& cli, const std::shared_ptr<TokenOptio
 }
 
 }  // namespace
+
+void add_tier_option(CLI::App& verb, std::string& tier, const std::string& otherwise) {
+  verb.add_option("--tier", tier, "requests a minute: 10, 100, 1000, any number; " + otherwise)
+      ->check(CLI::IsMember({"free", "pro", "business", "enterprise"}));
+}
 
 void add_token(CLI::App& app, Cli& cli) {
   auto options = std::make_shared<TokenOptions>();
