@@ -64,7 +64,10 @@ TEST(Reload, TurningThePolicyOffReachesRunningClients) {
   // What follows is refused for good or dropped by the client, never stored.
   (void)app.track("late");
   (void)app.flush();
-  EXPECT_EQ(get(daemon, "/v1/status")["ledger"]["accepted"], 1);
+  const Json status = get(daemon, "/v1/status");
+  EXPECT_EQ(status["ledger"]["accepted"], 1);
+  EXPECT_EQ(status["policy"], "off");
+  EXPECT_EQ(status["reasons"][0], "the machine's policy is off: nothing is collected or stored");
 }
 
 TEST(Reload, TheStoreOfAPolicyThatWasOffNeedsARestart) {

@@ -15,6 +15,7 @@ TEST(Status, HasTheMembersOfTheContract) {
                              "reasons",
                              "uptime_s",
                              "generation",
+                             "policy",
                              "ledger",
                              "gateway",
                              "apps",
@@ -36,6 +37,18 @@ TEST(Status, HasTheMembersOfTheContract) {
   EXPECT_EQ(status["paths"]["ingest_socket"], home.ingest_socket());
   EXPECT_EQ(daemon.admin().get("/healthz").body, "ok\n");
   EXPECT_EQ(daemon.admin().get("/readyz").body, "ready\n");
+}
+
+TEST(Status, NamesAGatewayUserThatDoesNotExist) {
+  const DaemonHome home("[gateway]\nstart_by = \"service_manager\"\nuser = \"no-such-user\"\n");
+  const DaemonProcess daemon(home);
+  const Json status = get(daemon, "/v1/status");
+  EXPECT_EQ(status["state"], "degraded");
+  ASSERT_EQ(status["reasons"].size(), 1u);
+  EXPECT_EQ(status["reasons"][0], status["gateway"]["problem"]);
+  EXPECT_EQ(status["reasons"][0],
+            "events over gRPC are not taken: there is no user no-such-user; create it or correct "
+            "[gateway] user, and restart telemetryd");
 }
 
 // Listening sockets as the service manager would pass them.
