@@ -184,10 +184,23 @@ TEST_F(KitProcess, ATierIsGivenShownAndHandedOnByRotation) {
                  folder})
                 .status,
             0);
+  const std::string other = (dir_ / "other").native();
   EXPECT_EQ(cli({"token", "rotate", "2"}).status, 0);
   EXPECT_EQ(cli({"token", "rotate", "2", "--tier", "pro"}).status, 0);
   EXPECT_EQ(cli({"token", "create", "--org", "acme", "--app", "tools", "--tier", "gold"}).status,
             2);
+  EXPECT_EQ(cli({"app",
+                 "create",
+                 "--org",
+                 "acme",
+                 "--app",
+                 "other",
+                 "--tier",
+                 "business",
+                 "--out-dir",
+                 other})
+                .status,
+            0);
   const Ran listed = cli({"token", "list", "--json"});
   std::vector<std::string> tiers;
   std::size_t start = 0;
@@ -195,7 +208,7 @@ TEST_F(KitProcess, ATierIsGivenShownAndHandedOnByRotation) {
     tiers.push_back(nlohmann::json::parse(listed.out.substr(start, end - start)).at("tier"));
     start = end + 1;
   }
-  EXPECT_EQ(tiers, (std::vector<std::string>{"enterprise", "free", "free", "pro"}));
+  EXPECT_EQ(tiers, (std::vector<std::string>{"enterprise", "free", "free", "pro", "business"}));
   serve();
   KitUpload made = upload(1, 1);
   made.token = first_line(folder + "/acme-tools.token");
