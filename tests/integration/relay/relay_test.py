@@ -59,8 +59,9 @@ class Relay(rigs.Rig):
     def start_gateway(self):
         fd = self.listening.fileno()
         with open(self.folder / "gateway.log", "ab") as log:
+            # Not sh: Debian's knows no descriptor above 9.
             self.gateway = self.spawn(
-                "sh", "-c", f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" --config "$1" 3<&{fd}',
+                "bash", "-c", f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" --config "$1" 3<&{fd}',
                 self.bin / "telemetryd-gateway", self.config, stdout=log, stderr=log, pass_fds=[fd])
 
     def log_of_gateway(self):
