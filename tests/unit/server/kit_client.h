@@ -81,7 +81,7 @@ struct KitUpload {
   std::string signature() const {
     std::string text = std::to_string(timestamp_s) + ":";
     if (!plain) text += nonce + ":";
-    return to_hex(server::hmac_sha256(secret, text + body));
+    return to_hex(hmac_sha256(secret, text + body));
   }
 
   std::map<std::string, std::string> headers() const {

@@ -34,7 +34,7 @@ TEST(KitSignature, IsThatOfOpenssl) {
                               .nonce = "550e8400-e29b-41d4-a716-446655440000",
                               .body = "{\"events\":[]}"};
   const auto hex = [&request](std::string_view key, SignatureForm form) {
-    return to_hex(server::hmac_sha256(key, string_to_sign(form, request)));
+    return to_hex(hmac_sha256(key, string_to_sign(form, request)));
   };
   EXPECT_EQ(hex("test_secret_key", SignatureForm::kNonce),
             "ce4b8e4802a7df7a0714bdc8281529c304a5f41e19b68399e41780d6418f9db9");

@@ -81,7 +81,7 @@ struct Upload {
   std::uint64_t batch_size = 0;
 
   std::string signature() const {
-    return to_hex(server::hmac_sha256(
+    return to_hex(hmac_sha256(
         secret, server::native_string_to_sign(path, std::to_string(timestamp_s), nonce, body)));
   }
 
