@@ -27,6 +27,8 @@ struct PlannedRow {
 };
 
 struct PlannedClient {
+  // The app of the connection whose frames come now; nothing: there is no place for it.
+  std::optional<AppId> app;
   std::optional<std::uint64_t> known;  // high water on disk
   std::uint64_t first_frame = 0;       // where HELLO made it go on; 0: it did not
   std::uint64_t high_water = 0;

@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include <zlib.h>
+#include <libdeflate.h>
 
 #include "base/bytes.h"
 #include "event/fields.h"
@@ -11,8 +11,8 @@
 namespace telemetryd::store {
 namespace {
 
-uLong crc_of(uLong crc, std::string_view bytes) {
-  return crc32_z(crc, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
+std::uint32_t crc_of(std::uint32_t crc, std::string_view bytes) {
+  return libdeflate_crc32(crc, bytes.data(), bytes.size());
 }
 
 }  // namespace
@@ -57,8 +57,7 @@ std::optional<std::string_view> cut_events(std::string_view blob,
 }
 
 std::uint32_t content_crc(std::string_view context, std::string_view blob) {
-  const uLong crc = crc_of(crc_of(0, context), blob);
-  return static_cast<std::uint32_t>(crc);
+  return crc_of(crc_of(0, context), blob);
 }
 
 std::uint32_t columns_crc(const RowColumns& columns) {
@@ -68,8 +67,7 @@ std::uint32_t columns_crc(const RowColumns& columns) {
   frame::put_u64(numbers.data() + 4, static_cast<std::uint64_t>(columns.app));
   frame::put_u64(numbers.data() + 12, static_cast<std::uint64_t>(columns.count));
   frame::put_u64(numbers.data() + 20, columns.last_frame);
-  const uLong crc = crc_of(crc_of(0, as_text(numbers)), columns.instance);
-  return static_cast<std::uint32_t>(crc);
+  return crc_of(crc_of(0, as_text(numbers)), columns.instance);
 }
 
 std::int64_t row_crc(const RowColumns& columns, std::string_view context, std::string_view blob) {

@@ -37,10 +37,10 @@ struct RowColumns {
   std::uint64_t last_frame = 0;
 };
 
-// zlib's CRC-32 over `context` and `blob`.
+// CRC-32 (gzip's, RFC 1952) over `context` and `blob`.
 std::uint32_t content_crc(std::string_view context, std::string_view blob);
 
-// zlib's CRC-32 over the columns, 0 for format 1.
+// CRC-32 (gzip's, RFC 1952) over the columns, 0 for format 1.
 std::uint32_t columns_crc(const RowColumns& columns);
 
 // The column `crc`: that of the columns in the upper half, so that a start can check them without

@@ -69,8 +69,7 @@ void SqliteStore::plan_stored(const Append& frame,
 }
 
 Answer SqliteStore::plan_frame(const Append& frame, PlannedClient& client, CommitPlan& plan) {
-  const std::optional<AppId> app =
-      books_.find_or_add(frame.client->app, frame.client->key.uid, plan.new_apps);
+  const std::optional<AppId> app = client.app;
   const std::uint64_t expected = client.high_water + 1;
   if (frame.number > expected) {
     return refused({frame::Code::kOutOfOrder,
@@ -122,6 +121,7 @@ Result<CommitPlan> SqliteStore::plan_group(std::span<const Append> group) {
         client->known = known;
         client->high_water = known.value_or(0);
       }
+      client->app = books_.find_or_add(last->app, last->key.uid, plan.new_apps);
       // What the client says is settled it will never send again. A store that is older than that,
       // because it was restored or lost its log, has to go on from there.
       const std::uint64_t first = std::max<std::uint64_t>(last->first_frame, 1);

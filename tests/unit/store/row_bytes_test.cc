@@ -103,5 +103,12 @@ TEST_F(RowBytes, APaddedLengthIsABorderForBoth) {
   EXPECT_EQ(store::event_body(bytes), event);
 }
 
+// The check value that catalogues of checksums give for CRC-32/ISO-HDLC. A store that another
+// library wrote stays readable.
+TEST(RowChecksum, IsGzipsCrc32OfContextAndBlob) {
+  EXPECT_EQ(store::content_crc("1234", "56789"), 0xCBF43926u);
+  EXPECT_EQ(store::content_crc("", "123456789"), 0xCBF43926u);
+}
+
 }  // namespace
 }  // namespace telemetryd::test
