@@ -30,6 +30,15 @@ std::vector<std::string> reasons(const Observed& observed) {
     out.emplace_back("the machine's policy is off: nothing is collected or stored");
   }
   if (observed.loss) out.push_back("events were lost: " + *observed.loss);
+  if (observed.quarantined_stores > 0) {
+    out.push_back(fmt::format(
+        "{} set aside as damaged: telemetryd-salvage {} brings back what can be read; then remove "
+        "the folder",
+        observed.quarantined_stores == 1
+            ? "a store was"
+            : fmt::format("{} stores were", observed.quarantined_stores),
+        observed.quarantined_newest));
+  }
   if (!observed.balanced) {
     out.emplace_back("the ledger does not balance; telemetryctl ledger check says where");
   }

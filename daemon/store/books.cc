@@ -121,10 +121,12 @@ void Books::note_totals(std::string_view account_name, std::int64_t amount) {
     accepted_total_ += amount;
     return;
   }
+  const auto place = std::ranges::find(account::kPlaces, account_name);
+  if (place == account::kPlaces.end()) return;
+  place_totals_[static_cast<std::size_t>(place - account::kPlaces.begin())] +=
+      static_cast<std::uint64_t>(amount);
   // Parked events may be sent again, so only the places without a way back count as removed.
-  const bool removed = account_name != account::kQueued && account_name != account::kParked &&
-                       std::ranges::find(account::kPlaces, account_name) != account::kPlaces.end();
-  if (removed) removed_total_ += amount;
+  if (*place != account::kQueued && *place != account::kParked) removed_total_ += amount;
 }
 
 const Accounts& Books::accounts(AppId app) const {

@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -86,6 +87,11 @@ class Books {
 
   std::int64_t removed_total() const { return removed_total_; }
 
+  // In the order of account::kPlaces.
+  const std::array<std::uint64_t, account::kPlaces.size()>& place_totals() const {
+    return place_totals_;
+  }
+
  private:
   std::optional<AppId> find_new(std::string_view app, const NewApps& added) const;
   AppId add(std::string_view app, std::int64_t uid, NewApps& added) const;
@@ -97,6 +103,7 @@ class Books {
   std::map<AppId, Accounts> accounts_;
   std::int64_t accepted_total_ = 0;
   std::int64_t removed_total_ = 0;
+  std::array<std::uint64_t, account::kPlaces.size()> place_totals_{};
   Statement insert_app_;
   Statement add_;
 };

@@ -75,7 +75,10 @@ Result<void> upgrade_within_reserve(Database& db, const Quota& quota) {
   TELEMETRYD_ASSIGN(const std::int64_t pages, db.ask_integer("PRAGMA page_count"));
   const auto base = std::max<std::uint64_t>(quota.pages, static_cast<std::uint64_t>(pages));
   TELEMETRYD_TRY(limit_pages(db, base + quota.pages_reserve));
-  return upgrade_schema(db);
+  const auto upgraded = upgrade_schema(db);
+  // The statements are ours and right for a store of format 1; so this is none.
+  if (upgraded || upgraded.error().code() != ErrorCode::kInternal) return upgraded;
+  return fail(ErrorCode::kDataLoss, upgraded.error().message());
 }
 
 }  // namespace
@@ -156,6 +159,7 @@ Result<Database> open_database(const Options& options,
     // The UUID must not live in the WAL alone: a store that lost its WAL would pass for a new one.
     TELEMETRYD_TRY(db.exec("PRAGMA wal_checkpoint(PASSIVE)"));
   }
+  TELEMETRYD_TRY(check_schema(db));
   TELEMETRYD_ASSIGN(const std::int64_t page_size, db.ask_integer("PRAGMA page_size"));
   if (page_size != kPageBytes) {
     return fail(ErrorCode::kFailedPrecondition,

@@ -40,6 +40,12 @@ struct UnbookedDamage {
   Moves moves;
 };
 
+// What a start or a look at rows found wrong in the books, to be written and then applied.
+struct Correction {
+  NewApps new_apps;
+  Moves moves;
+};
+
 struct LeasedPart {
   Seq seq = 0;
   std::uint32_t uid = 0;

@@ -1,5 +1,6 @@
 #include "store/schema.h"
 
+#include <array>
 #include <string>
 
 #include "base/bytes.h"
@@ -30,6 +31,24 @@ CREATE TABLE consent(uid INTEGER, app TEXT, state TEXT, decided_unix_ms INTEGER,
   PRIMARY KEY(uid, app)) WITHOUT ROWID;
 CREATE TABLE identity(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 )sql";
+
+// Every column that the store reads or writes.
+constexpr std::array kReads = {
+    "SELECT key, value FROM meta",
+    "SELECT number, random, started_unix_ms, boot_id FROM epochs",
+    "SELECT id, name, uid FROM apps",
+    "SELECT seq, uid, app, class, urgency, epoch, accepted_boot_ms, accepted_unix_ms, id_ms_min, "
+    "id_ms_max, count, crc, instance, last_frame, context, blob FROM events",
+    "SELECT seq FROM events INDEXED BY events_by_class WHERE class <> 0 AND class = 1",
+    "SELECT seq, next_index FROM delivery",
+    "SELECT id, seq, event_index, uid, app, destination, parked_unix_ms, reason, context, blob "
+    "FROM dead",
+    "SELECT uid, instance, high_water, reported, seen_unix_ms, seen_epoch FROM clients",
+    "SELECT app, account, reason, value FROM ledger",
+    "SELECT name, state FROM destinations",
+    "SELECT uid, app, state, decided_unix_ms FROM consent",
+    "SELECT key, value FROM identity",
+};
 
 Result<void> mark_version(Database& db) {
   const std::string version = "PRAGMA user_version=" + std::to_string(kUserVersion);
@@ -66,6 +85,17 @@ Result<void> upgrade_schema(Database& db) {
   TELEMETRYD_TRY(db.exec("BEGIN IMMEDIATE"));
   TELEMETRYD_TRY(add_row_columns(db));
   return db.exec("COMMIT");
+}
+
+Result<void> check_schema(Database& db) {
+  for (const char* const sql : kReads) {
+    const auto prepared = db.prepare(sql);
+    if (prepared) continue;
+    const bool missing = prepared.error().code() == ErrorCode::kInternal;
+    return fail(missing ? Error(ErrorCode::kDataLoss, prepared.error().message())
+                        : prepared.error());
+  }
+  return {};
 }
 
 }  // namespace telemetryd::store

@@ -22,5 +22,7 @@ inline constexpr std::uint32_t kWalHeaderBytes = 32;
 [[nodiscard]] Result<void> create_schema(Database& db, const Clock& clock);
 // Brings a store of format 1 to this one, in one transaction.
 [[nodiscard]] Result<void> upgrade_schema(Database& db);
+// kDataLoss when a table or a column is missing: nothing but damage takes them.
+[[nodiscard]] Result<void> check_schema(Database& db);
 
 }  // namespace telemetryd::store

@@ -6,6 +6,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "store/quarantine.h"
 #include "store/schema.h"
 
 namespace telemetryd::store {
@@ -32,8 +33,11 @@ Bytes16 bytes16_of(std::string_view bytes) {
 
 }  // namespace
 
-SqliteStore::SqliteStore(
-    Options options, const Clock& clock, StateLock lock, StateFiles files, Database db)
+SqliteStore::SqliteStore(Options options,
+                         const Clock& clock,
+                         std::shared_ptr<StateLock> lock,
+                         StateFiles files,
+                         Database db)
     : options_(std::move(options)),
       clock_(clock),
       lock_(std::move(lock)),
@@ -42,12 +46,30 @@ SqliteStore::SqliteStore(
       quota_(split_quota(options_)) {}
 
 Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, const Clock& clock) {
-  TELEMETRYD_ASSIGN(StateLock lock, StateLock::take(options.state_dir));
-  StateFiles files = StateFiles::in(options.state_dir);
+  TELEMETRYD_ASSIGN(StateLock taken, StateLock::take(options.state_dir));
+  const auto lock = std::make_shared<StateLock>(std::move(taken));
+  const StateFiles files = StateFiles::in(options.state_dir);
+  TELEMETRYD_TRY(set_aside_condemned(files, clock.unix_ms()));
+  auto store = open_as_it_is(options, clock, lock);
+  if (store || store.error().code() != ErrorCode::kDataLoss) return store;
+  log::error("store_damaged", {{"cause", store.error().message()}});
+  TELEMETRYD_TRY(condemn(files, store.error().message()));
+  TELEMETRYD_TRY(set_aside_condemned(files, clock.unix_ms()));
+  return open_as_it_is(options, clock, lock);
+}
+
+Result<std::unique_ptr<SqliteStore>> SqliteStore::open_as_it_is(
+    const Options& options, const Clock& clock, const std::shared_ptr<StateLock>& lock) {
+  const StateFiles files = StateFiles::in(options.state_dir);
+  bound_quarantine(options.state_dir, options.bytes_max / 4 * 3);
+  // What is set aside takes part of the quota, but never so much that nothing can be accepted.
+  Options within = options;
+  within.bytes_max -= std::min(quarantined_bytes(options.state_dir), options.bytes_max / 4 * 3);
   TELEMETRYD_TRY(check_and_create(files, options.state_dir));
-  TELEMETRYD_ASSIGN(Database db, open_database(options, files, clock));
+  TELEMETRYD_ASSIGN(Database db, open_database(within, files, clock));
   std::unique_ptr<SqliteStore> store(
-      new SqliteStore(options, clock, std::move(lock), std::move(files), std::move(db)));
+      new SqliteStore(std::move(within), clock, lock, files, std::move(db)));
+  store->bytes_max_ = options.bytes_max;
   TELEMETRYD_TRY(store->start());
   return store;
 }
@@ -64,8 +86,9 @@ Result<void> SqliteStore::start() {
     return fail(ErrorCode::kDataLoss, "the database has lost its UUID");
   }
   store_uuid_ = bytes16_of(uuid);
-  TELEMETRYD_ASSIGN(const std::optional<Witness> witness, read_witness());
-  TELEMETRYD_TRY(start_epoch(witness, damage));
+  TELEMETRYD_TRY(read_epoch());
+  TELEMETRYD_TRY(read_witness());
+  TELEMETRYD_TRY(start_epoch(damage));
   // SQLite ignores a failing sync of the folder, so it is done once more, with a look at the
   // result.
   TELEMETRYD_TRY(sync_directory(options_.state_dir));
@@ -120,34 +143,68 @@ Result<void> SqliteStore::load_partial_rows() {
   }
 }
 
-Result<std::optional<Witness>> SqliteStore::read_witness() {
-  TELEMETRYD_ASSIGN(VfsFile file, VfsFile::open(files_.witness.native(), options_.vfs));
-  witness_file_ = std::move(file);
-  TELEMETRYD_ASSIGN(const std::string bytes, witness_file_->read(0, kWitnessBytes));
-  const std::optional<Witness> witness = decode_witness(bytes);
+Result<void> SqliteStore::read_epoch() {
   TELEMETRYD_ASSIGN(Statement select,
                     db_.prepare("SELECT number, random FROM epochs ORDER BY number DESC LIMIT 1"));
   Rows rows = select.query();
   TELEMETRYD_ASSIGN(const bool found, rows.next());
-  if (found) {
-    epoch_ = static_cast<std::uint64_t>(rows.integer(0));
-    epoch_random_ = bytes16_of(rows.bytes(1));
-  }
-  if (!witness) return witness;
+  if (!found) return {};
+  epoch_ = static_cast<std::uint64_t>(rows.integer(0));
+  epoch_random_ = bytes16_of(rows.bytes(1));
+  return {};
+}
+
+Result<void> SqliteStore::read_witness() {
+  TELEMETRYD_ASSIGN(VfsFile file, VfsFile::open(files_.witness.native(), options_.vfs));
+  witness_file_ = std::move(file);
+  TELEMETRYD_ASSIGN(const std::string bytes, witness_file_->read(0, kWitnessBytes));
+  found_witness_ = decode_witness(bytes);
+  if (!found_witness_) return {};
+  TELEMETRYD_ASSIGN(const std::string succeeded,
+                    db_.ask("SELECT value FROM meta WHERE key='succeeds'"));
+  // A crash after the first commit of this store left its predecessor's witness.
+  if (succeeded == as_text(found_witness_->store_uuid)) return {};
   const Remembered database{store_uuid_,
                             epoch_,
                             epoch_random_,
                             static_cast<std::uint64_t>(books_.accepted_total()),
                             static_cast<std::uint64_t>(books_.removed_total())};
-  loss_ = compare(*witness, database);
-  if (loss_) log::error("store_loss_detected", {{"loss", *loss_}});
-  return witness;
+  gap_ = compare(*found_witness_, database);
+  if (gap_) {
+    log::error("store_loss_detected", {{"loss", gap_->text}, {"events", gap_->lost_events}});
+  }
+  return {};
 }
 
-Result<void> SqliteStore::start_epoch(std::optional<Witness> witness,
-                                      const UnbookedDamage& damage) {
+// The identity holds for what is gone too: it was accepted, and it is lost. Nobody knows any more
+// which apps it was of.
+Correction SqliteStore::correction_for(const Gap& gap) const {
+  Correction correction;
+  const bool carries_on = gap.other_store && found_witness_->places;
+  if (!carries_on && gap.lost_events == 0) return correction;
+  const AppId other = books_.find_or_add_other(correction.new_apps);
+  const auto add = [&](std::string_view place, std::string_view why, std::uint64_t events) {
+    const auto count = static_cast<std::int64_t>(events);
+    correction.moves.add(other, account::kAccepted, reason::kNone, count);
+    correction.moves.add(other, place, why, count);
+  };
+  if (!carries_on) {
+    add(account::kLost, reason::kDamage, gap.lost_events);
+    return correction;
+  }
+  for (std::size_t i = 0; i < account::kPlaces.size(); ++i) {
+    const std::string_view place = account::kPlaces[i];
+    const bool held = place == account::kQueued || place == account::kParked;
+    add(held ? account::kLost : place,
+        held ? reason::kDamage : reason::kEarlierStore,
+        (*found_witness_->places)[i]);
+  }
+  return correction;
+}
+
+Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   // Numbers that a lost database may have given out stay used.
-  if (witness && witness->store_uuid == store_uuid_) epoch_ = std::max(epoch_, witness->epoch);
+  if (found_witness_) epoch_ = std::max(epoch_, found_witness_->epoch);
   ++epoch_;
   epoch_random_ = random_bytes16();
   next_seq_ = (epoch_ << kSeqCounterBits) + 1;
@@ -159,17 +216,28 @@ Result<void> SqliteStore::start_epoch(std::optional<Witness> witness,
   TELEMETRYD_ASSIGN(
       Statement expire,
       db_.prepare("DELETE FROM clients WHERE seen_unix_ms < ? AND seen_epoch + ? < ?"));
+  TELEMETRYD_ASSIGN(Statement succeed,
+                    db_.prepare("INSERT OR REPLACE INTO meta VALUES('succeeds', ?)"));
   const std::string boot = boot_id();
   const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
+  const Correction correction = gap_ ? correction_for(*gap_) : Correction();
   const auto written = transact([&]() -> Result<void> {
     TELEMETRYD_TRY(expire.run(clock_.unix_ms() - kClientKeepMs, kClientKeepEpochs, epoch_));
     TELEMETRYD_TRY(prune.run(oldest));
     TELEMETRYD_TRY(remove_unbooked(damage));
+    TELEMETRYD_TRY(books_.write(correction.new_apps));
+    TELEMETRYD_TRY(books_.write(correction.moves));
+    if (gap_ && gap_->other_store) {
+      TELEMETRYD_TRY(succeed.run(Blob{as_text(found_witness_->store_uuid)}));
+    }
     return insert.run(
         epoch_, Blob{as_text(epoch_random_)}, clock_.unix_ms(), std::string_view(boot));
   });
   TELEMETRYD_TRY(written);
-  return write_witness(false, false);
+  books_.apply(correction.new_apps);
+  books_.apply(correction.moves);
+  // Synced after a loss: until it names this store, the next start counts from the old one.
+  return write_witness(gap_.has_value(), false);
 }
 
 Result<void> SqliteStore::usable() const {
@@ -279,7 +347,8 @@ Result<void> SqliteStore::write_witness(bool sync, bool clean) {
                         next_seq_ - 1,
                         static_cast<std::uint64_t>(books_.accepted_total()),
                         static_cast<std::uint64_t>(books_.removed_total()),
-                        clean};
+                        clean,
+                        books_.place_totals()};
   TELEMETRYD_TRY(witness_file_->write(0, encode_witness(witness)));
   if (sync) TELEMETRYD_TRY(witness_file_->sync());
   witness_stale_ = false;
@@ -325,12 +394,17 @@ Result<Info> SqliteStore::info() {
   Info info;
   std::error_code absent;
   const std::uintmax_t wal = std::filesystem::file_size(files_.wal, absent);
-  info.bytes = static_cast<std::uint64_t>(pages) * kPageBytes + (absent ? 0 : wal) + kWitnessBytes;
-  info.bytes_max = options_.bytes_max;
+  const std::vector<QuarantinedStore> aside = quarantined(options_.state_dir);
+  for (const QuarantinedStore& store : aside) info.quarantined_bytes += store.bytes;
+  if (!aside.empty()) info.quarantined_newest = aside.back().folder;
+  info.quarantined_stores = aside.size();
+  info.bytes = static_cast<std::uint64_t>(pages) * kPageBytes + (absent ? 0 : wal) + kWitnessBytes +
+               info.quarantined_bytes;
+  info.bytes_max = bytes_max_;
   info.sqlite_version = sqlite3_libversion();
   info.epoch = epoch_;
   info.store_uuid = uuid_text(store_uuid_);
-  info.loss = loss_;
+  if (gap_) info.loss = gap_->text;
   return info;
 }
 

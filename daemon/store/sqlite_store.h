@@ -71,14 +71,23 @@ class SqliteStore final : public Store {
   static constexpr std::uint64_t kEvictBytesMin = 64u << 10;
   static constexpr int kEvictAttemptsMax = 12;
 
-  SqliteStore(Options options, const Clock& clock, StateLock lock, StateFiles files, Database db);
+  SqliteStore(Options options,
+              const Clock& clock,
+              std::shared_ptr<StateLock> lock,
+              StateFiles files,
+              Database db);
 
   // sqlite_store.cc
+  static Result<std::unique_ptr<SqliteStore>> open_as_it_is(const Options& options,
+                                                            const Clock& clock,
+                                                            const std::shared_ptr<StateLock>& lock);
   Result<void> start();
   Result<void> prepare_statements();
-  Result<void> start_epoch(std::optional<Witness> witness, const UnbookedDamage& damage);
+  Result<void> start_epoch(const UnbookedDamage& damage);
   Result<void> load_partial_rows();
-  Result<std::optional<Witness>> read_witness();
+  Result<void> read_epoch();
+  Result<void> read_witness();
+  Correction correction_for(const Gap& gap) const;
   Result<void> write_witness(bool sync, bool clean);
   Result<void> write_due_witness();
   Result<void> checkpoint();
@@ -157,14 +166,16 @@ class SqliteStore final : public Store {
 
   Options options_;
   const Clock& clock_;
-  StateLock lock_;
+  std::shared_ptr<StateLock> lock_;
   StateFiles files_;
   Database db_;
   Quota quota_;
+  std::uint64_t bytes_max_ = 0;  // as configured, before the quarantine takes its part
 
   bool closed_ = false;
   bool outcome_unknown_ = false;
-  std::optional<std::string> loss_;
+  std::optional<Witness> found_witness_;  // of the last run, while the store is being opened
+  std::optional<Gap> gap_;
   Bytes16 store_uuid_{};
   std::uint64_t epoch_ = 0;
   Bytes16 epoch_random_{};

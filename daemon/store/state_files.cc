@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <fcntl.h>
+#include <optional>
 #include <string_view>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 
 #include "base/io.h"
 #include "store/schema.h"
+#include "store/witness.h"
 
 namespace telemetryd::store {
 namespace {
@@ -66,6 +68,14 @@ bool wal_has_frames(std::string_view wal_start) {
   return wal_start.size() >= 4 && (big_endian_u32(wal_start, 0) & ~1u) == 0x377F0682u;
 }
 
+// Somebody else's file may lie at our path by mistake. Beside a witness that has seen events it is
+// what is left of ours.
+Result<bool> was_ours(const StateFiles& files) {
+  TELEMETRYD_ASSIGN(const std::string bytes, read_start(files.witness, kWitnessBytes));
+  const std::optional<Witness> witness = decode_witness(bytes);
+  return witness && witness->accepted_total > 0;
+}
+
 // What the header says may be older than the WAL or the journal, so it is believed only when it
 // names a stranger.
 Result<void> check_header(const StateFiles& files) {
@@ -75,14 +85,15 @@ Result<void> check_header(const StateFiles& files) {
   TELEMETRYD_ASSIGN(const std::string wal, read_start(files.wal, 4));
   if (header.empty()) {
     if (!wal_has_frames(wal)) return {};
+    // Opening it would delete the log.
     return fail(ErrorCode::kDataLoss,
-                files.database.native() +
-                    " is empty although its write-ahead log is not; opening it would delete the "
-                    "log. Move both files away together to keep them for salvage");
+                files.database.native() + " is empty although its write-ahead log is not");
   }
   if (header.size() < kHeaderBytes || !header.starts_with(kSqliteMagic)) {
     if (wal_has_frames(wal)) return {};
-    return fail(precondition(files.database, "is not an SQLite database"));
+    TELEMETRYD_ASSIGN(const bool ours, was_ours(files));
+    if (ours) return fail(ErrorCode::kDataLoss, files.database.native() + " has lost its header");
+    return fail(precondition(files.database, "is not an SQLite database; move it away"));
   }
   const std::uint32_t application_id = big_endian_u32(header, kApplicationIdAt);
   if (application_id == 0 && wal_has_frames(wal)) return {};
@@ -130,9 +141,7 @@ Result<void> check_and_create(const StateFiles& files, const std::filesystem::pa
     TELEMETRYD_ASSIGN(const std::string wal, read_start(files.wal, 4));
     if (wal_has_frames(wal)) {
       return fail(ErrorCode::kDataLoss,
-                  files.database.native() +
-                      " is missing although its write-ahead log is there; move the log away to "
-                      "keep it for salvage");
+                  files.database.native() + " is missing although its write-ahead log is there");
     }
     const UniqueFd fd(
         ::open(files.database.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
@@ -146,13 +155,17 @@ Result<void> judge_identity(std::uint32_t application_id,
                             std::uint32_t user_version,
                             const std::filesystem::path& where) {
   if (application_id != kApplicationId) {
-    return fail(precondition(where, "is a database of another program; it was left untouched"));
+    return fail(precondition(
+        where, "is a database of another program; it was left untouched. Move it away"));
   }
   if (user_version > kUserVersion) {
     return fail(precondition(where,
                              "was written by a newer telemetryd (format " +
                                  std::to_string(user_version) + ", this one knows " +
-                                 std::to_string(kUserVersion) + "); install that version again"));
+                                 std::to_string(kUserVersion) +
+                                 "); it was left untouched. Install that version again, or take "
+                                 "the events out with telemetryd-salvage --output FILE " +
+                                 where.parent_path().native()));
   }
   return {};
 }

@@ -6,7 +6,8 @@
 // Owns:    the lock on the state folder, as long as StateLock lives.
 // Thread:  any; before the store thread starts.
 // Fails:   kFailedPrecondition  another daemon, a foreign or newer database, a wrong type or owner.
-//          kDataLoss            the database is empty although its WAL is not.
+//          kDataLoss            a store of ours, and not readable: no database, an empty one or one
+//                               without header, beside a WAL or a witness that knows better.
 
 #pragma once
 

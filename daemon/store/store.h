@@ -190,6 +190,10 @@ struct Info {
   std::uint64_t epoch = 0;
   std::string store_uuid;
   std::optional<std::string> loss;  // what the witness proved at open, in plain words
+  // Damaged stores that were set aside and wait for telemetryd-salvage; part of `bytes`.
+  std::uint64_t quarantined_stores = 0;
+  std::uint64_t quarantined_bytes = 0;
+  std::filesystem::path quarantined_newest;
 };
 
 // What commit() must be told at once for: the scheduler does not poll.
@@ -267,7 +271,8 @@ class Store {
 };
 
 // Opens or creates the store: lock, type and owner checks, pragmas (verified), schema, witness,
-// epoch. kFailedPrecondition: another daemon has it (the message names its pid), or it belongs to a
+// epoch. A store of ours that cannot be read is set aside, and a new one opened in its place.
+// kFailedPrecondition: another daemon has it (the message names its pid), or it belongs to a
 // newer version.
 [[nodiscard]] Result<std::unique_ptr<Store>> open_sqlite_store(const Options& options,
                                                                const Clock& clock);

@@ -7,12 +7,14 @@
 
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/bytes.h"
+#include "store/ledger.h"
 
 namespace telemetryd::store {
 
@@ -26,6 +28,8 @@ struct Witness {
   std::uint64_t accepted_total = 0;
   std::uint64_t removed_total = 0;
   bool clean = false;
+  // In the order of account::kPlaces, over all apps; absent in witnesses of older versions.
+  std::optional<std::array<std::uint64_t, account::kPlaces.size()>> places = std::nullopt;
 
   bool operator==(const Witness&) const = default;
 };
@@ -43,7 +47,14 @@ struct Remembered {
   std::uint64_t removed_total = 0;
 };
 
-// The loss that `witness` proves, in plain words; nothing when both agree.
-std::optional<std::string> compare(const Witness& witness, const Remembered& database);
+// What `witness` proves that the database does not have.
+struct Gap {
+  std::string text;               // in plain words
+  bool other_store = false;       // the database is another one than the witness saw
+  std::uint64_t lost_events = 0;  // accepted once, and not in the database's ledger
+};
+
+// Nothing when both agree.
+std::optional<Gap> compare(const Witness& witness, const Remembered& database);
 
 }  // namespace telemetryd::store

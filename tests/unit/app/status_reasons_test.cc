@@ -74,5 +74,14 @@ TEST(StatusReasons, SayWhatWasLost) {
   EXPECT_EQ(reasons(observed)[0], "events were lost: 3 events after a restore");
 }
 
+TEST(StatusReasons, SayWhereADamagedStoreLiesAndWhatToDoWithIt) {
+  Observed observed = healthy();
+  observed.quarantined_stores = 1;
+  observed.quarantined_newest = "/state/quarantine/x";
+  ASSERT_EQ(reasons(observed).size(), 1u);
+  EXPECT_NE(reasons(observed)[0].find("telemetryd-salvage /state/quarantine/x"), std::string::npos);
+  EXPECT_TRUE(not_ready(observed).empty());
+}
+
 }  // namespace
 }  // namespace telemetryd::app
