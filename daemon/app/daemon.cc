@@ -27,6 +27,8 @@ store::Options store_options(const config::Config& config) {
   options.bytes_max = config.store.bytes_max;
   options.when_full =
       config.store.refuse_when_full ? store::WhenFull::kRefuse : store::WhenFull::kEvictOldest;
+  options.free_disk_bytes_min = config.store.free_disk_bytes_min;
+  options.free_files_min = config.store.free_files_min;
   // A small store is not spent on its log.
   options.wal_pregrow_bytes = std::min(kWalPregrowMax, config.store.bytes_max / 8);
   return options;

@@ -11,6 +11,11 @@ bool nearly_full(const Observed& observed) {
          observed.store_bytes >= observed.store_bytes_max / 20 * 19;
 }
 
+// The word first, for programs that look for it.
+std::string sentence(const store::Trouble& trouble) {
+  return trouble.word + ": " + trouble.text;
+}
+
 }  // namespace
 
 std::vector<std::string> not_ready(const Observed& observed) {
@@ -21,6 +26,9 @@ std::vector<std::string> not_ready(const Observed& observed) {
                               observed.store_bytes,
                               observed.store_bytes_max));
   }
+  for (const store::Trouble& trouble : observed.troubles) {
+    if (trouble.refuses_events) out.push_back(sentence(trouble));
+  }
   return out;
 }
 
@@ -28,6 +36,9 @@ std::vector<std::string> reasons(const Observed& observed) {
   std::vector<std::string> out = not_ready(observed);
   if (observed.policy_off) {
     out.emplace_back("the machine's policy is off: nothing is collected or stored");
+  }
+  for (const store::Trouble& trouble : observed.troubles) {
+    if (!trouble.refuses_events) out.push_back(sentence(trouble));
   }
   if (observed.loss) out.push_back("events were lost: " + *observed.loss);
   if (observed.quarantined_stores > 0) {

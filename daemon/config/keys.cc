@@ -202,6 +202,21 @@ constexpr std::array kStore = {
         [](const Config& c) {
           return Value{.text = c.store.refuse_when_full ? "refuse" : "evict_oldest"};
         }),
+    in_section<&C::store, &C::Store::free_disk_bytes_min>(
+        integer("free_disk_bytes_min",
+                "268435456",
+                0,
+                std::int64_t{1} << 50,
+                "Room in bytes that the file system of state_dir keeps for others: with less, new "
+                "events are refused so that apps try again later, and delivery goes on; 0 for "
+                "none.")),
+    in_section<&C::store, &C::Store::free_files_min>(
+        integer("free_files_min",
+                "64",
+                0,
+                1'000'000'000,
+                "Files (inodes) that can still be made on the file system of state_dir; with "
+                "fewer, new events are refused likewise; 0 for no such bound.")),
     in_section<&C::store, &C::Store::commit_delay_max>(
         integer("commit_delay_max_ms",
                 "200",

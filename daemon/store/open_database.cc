@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "store/sabotage.h"
 #include "store/schema.h"
+#include "store/space.h"
 #include "store/vfs_file.h"
 
 namespace telemetryd::store {
@@ -87,7 +88,7 @@ Quota split_quota(const Options& options) {
   Quota quota;
   quota.wal_bytes = std::min(kWalBytesMax, options.bytes_max / 4);
   quota.wal_pregrow_bytes = std::min(options.wal_pregrow_bytes, quota.wal_bytes);
-  const std::uint64_t taken = quota.wal_bytes + 4096;
+  const std::uint64_t taken = quota.wal_bytes + kGrowthBytes + 4096;
   const std::uint64_t rest = options.bytes_max > taken ? options.bytes_max - taken : 0;
   const std::uint64_t pages = std::max(kPagesMin, rest / kPageBytes);
   quota.pages_reserve = std::min(kReservePagesMax, pages / 16);
@@ -140,7 +141,9 @@ Result<Database> open_database(const Options& options,
   }
 
   const Quota quota = split_quota(options);
-  if (auto grown = pregrow_wal(files.wal.native(), options.vfs, quota.wal_pregrow_bytes); !grown) {
+  const std::uint64_t pregrow =
+      affordable(options.state_dir, options.free_disk_bytes_min, quota.wal_pregrow_bytes);
+  if (auto grown = pregrow_wal(files.wal.native(), options.vfs, pregrow); !grown) {
     // Without the zeros commits are slower, not less safe; a full disk must not keep us from
     // delivering what is there.
     log::warn("wal_pregrow_failed", {{"cause", grown.error().message()}});

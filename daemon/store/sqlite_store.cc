@@ -43,7 +43,8 @@ SqliteStore::SqliteStore(Options options,
       lock_(std::move(lock)),
       files_(std::move(files)),
       db_(std::move(db)),
-      quota_(split_quota(options_)) {}
+      quota_(split_quota(options_)),
+      floor_(options_.state_dir, options_.free_disk_bytes_min, options_.free_files_min) {}
 
 Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const Options& options, const Clock& clock) {
   TELEMETRYD_ASSIGN(StateLock taken, StateLock::take(options.state_dir));
@@ -76,6 +77,7 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open_as_it_is(
 
 Result<void> SqliteStore::start() {
   sqlite3_wal_hook(db_.handle(), &SqliteStore::on_wal, this);
+  TELEMETRYD_TRY(grow_in_steps());
   TELEMETRYD_TRY(prepare_statements());
   TELEMETRYD_TRY(books_.load(db_));
   TELEMETRYD_TRY(load_partial_rows());
@@ -236,8 +238,13 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   TELEMETRYD_TRY(written);
   books_.apply(correction.new_apps);
   books_.apply(correction.moves);
-  // Synced after a loss: until it names this store, the next start counts from the old one.
-  return write_witness(gap_.has_value(), false);
+  // Synced after a loss: until it names this store, the next start counts from the old one. Else it
+  // only narrows what a later damage report can say, and a full disk may have no room for it.
+  if (auto noted = write_witness(gap_.has_value(), false); !noted) {
+    if (gap_) return noted;
+    log::warn("witness_not_begun", {{"cause", noted.error().message()}});
+  }
+  return {};
 }
 
 Result<void> SqliteStore::usable() const {
@@ -250,7 +257,18 @@ Result<void> SqliteStore::usable() const {
 
 Result<void> SqliteStore::transact_within_quota(const std::function<Result<void>()>& write,
                                                 Booking booking) {
+  auto done = transact_once(write, booking);
+  if (done || !log_full_) return done;
+  // The disk has no room for a longer WAL. What is in it goes to the database, whose file has its
+  // blocks, and the WAL begins again in its own.
+  if (!checkpoint()) return done;
+  return transact_once(write, booking);
+}
+
+Result<void> SqliteStore::transact_once(const std::function<Result<void>()>& write,
+                                        Booking booking) {
   TELEMETRYD_TRY(usable());
+  log_full_ = false;
   TELEMETRYD_TRY(sql_.begin.run());
   const bool books = booking == Booking::kNow && !unbooked_.empty();
   auto written = books ? book(next_seq_ - 1) : Result<void>();
@@ -279,10 +297,13 @@ Result<void> SqliteStore::commit_transaction() {
   const auto begin = std::chrono::steady_clock::now();
   auto committed = sql_.commit.run();
   if (!committed) {
-    if (committed.error().code() == ErrorCode::kResourceExhausted) {
-      // No space for the WAL: the write failed before the sync, so no commit record is on disk.
+    // A write that failed came before the sync, so no commit record is on disk. What failed at or
+    // after the sync may be there.
+    const int code = sqlite3_extended_errcode(db_.handle());
+    log_full_ = code == SQLITE_FULL;
+    if (log_full_ || code == SQLITE_IOERR_WRITE) {
       roll_back();
-      return fail(ErrorCode::kUnavailable, "the disk is full: " + committed.error().message());
+      return fail(ErrorCode::kUnavailable, committed.error().message());
     }
     outcome_unknown_ = true;
     return fail(ErrorCode::kUnknownOutcome, committed.error().message());
@@ -310,6 +331,8 @@ int SqliteStore::on_wal(void* self, sqlite3* /*db*/, const char* /*name*/, int p
 
 std::uint64_t SqliteStore::checkpoint_threshold() const {
   // A checkpoint costs two flushes and its pages' writes, so slow disks make fewer of them.
+  // On a disk that is nearly full the WAL stays within the blocks it has.
+  if (floor_.low()) return quota_.wal_pregrow_bytes;
   std::uint64_t bytes = 4ull << 20;
   if (flush_us_ >= 500) bytes = 16ull << 20;
   if (flush_us_ >= 5000) bytes = 32ull << 20;
@@ -325,6 +348,8 @@ Result<void> SqliteStore::checkpoint() {
     return fail(error_from_sqlite(code, db_.handle(), "checkpointing"));
   }
   if (pages == done) wal_bytes_ = 0;
+  // SQLite has cut the file down to its pages.
+  if (pages > 0) TELEMETRYD_TRY(grow_file(0));
   return write_witness(true, false);
 }
 
@@ -405,6 +430,7 @@ Result<Info> SqliteStore::info() {
   info.epoch = epoch_;
   info.store_uuid = uuid_text(store_uuid_);
   if (gap_) info.loss = gap_->text;
+  info.troubles = troubles();
   return info;
 }
 

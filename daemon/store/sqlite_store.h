@@ -26,11 +26,13 @@
 #include "store/database.h"
 #include "store/open_database.h"
 #include "store/row_parts.h"
+#include "store/space.h"
 #include "store/state_files.h"
 #include "store/store.h"
 #include "store/unbooked.h"
 #include "store/vfs_file.h"
 #include "store/witness.h"
+#include "store/write_pause.h"
 
 namespace telemetryd::store {
 
@@ -100,6 +102,7 @@ class SqliteStore final : public Store {
   enum class Booking { kNow, kLater };
   Result<void> transact_within_quota(const std::function<Result<void>()>& write,
                                      Booking booking = Booking::kNow);
+  Result<void> transact_once(const std::function<Result<void>()>& write, Booking booking);
   Result<void> commit_transaction();
   void roll_back();
   Result<void> usable() const;
@@ -116,6 +119,7 @@ class SqliteStore final : public Store {
 
   // sqlite_store_commit.cc
   Result<std::optional<std::uint64_t>> look_up_high_water(const ClientKey& client);
+  Result<std::vector<Answer>> commit_group(std::span<const Append> group);
   Result<CommitPlan> plan_group(std::span<const Append> group);
   Answer plan_frame(const Append& frame, PlannedClient& client, CommitPlan& plan);
   void plan_stored(const Append& frame, AppId app, PlannedClient& client, CommitPlan& plan);
@@ -131,6 +135,13 @@ class SqliteStore final : public Store {
   Result<void> evict_class(event::Class persistence_class, std::uint64_t bytes, Eviction& eviction);
   Result<void> evict_dead(std::uint64_t bytes, Eviction& eviction);
   void apply_eviction(const Eviction& eviction);
+
+  // sqlite_store_space.cc
+  Result<void> grow_in_steps();
+  std::optional<Refusal> disk_refusal();
+  Result<std::optional<Refusal>> growth_refusal(const CommitPlan& plan);
+  Result<bool> grow_file(std::uint64_t pages);
+  std::vector<Trouble> troubles();
 
   // sqlite_store_lease.cc
   Result<std::optional<StoredRow>> load_row(Seq seq);
@@ -174,6 +185,7 @@ class SqliteStore final : public Store {
 
   bool closed_ = false;
   bool outcome_unknown_ = false;
+  bool log_full_ = false;  // the last commit found no room for the WAL
   std::optional<Witness> found_witness_;  // of the last run, while the store is being opened
   std::optional<Gap> gap_;
   Bytes16 store_uuid_{};
@@ -208,6 +220,10 @@ class SqliteStore final : public Store {
   QueueObserver observer_;
   std::uint64_t events_step_ = 0;
   std::uint64_t bytes_step_ = 0;
+
+  SpaceFloor floor_;
+  WritePause write_pause_;
+  std::uint64_t pages_ahead_ = 0;  // that the database may grow by before its file has to
 
   std::optional<VfsFile> witness_file_;
   bool witness_stale_ = false;

@@ -19,11 +19,14 @@ bool same_sender(const ClientInfo& a, const ClientInfo& b) {
   return &a == &b || (a.app == b.app && a.context == b.context);
 }
 
+std::vector<Answer> all_refused(std::size_t frames, const Refusal& refusal) {
+  return std::vector<Answer>(frames, refused(refusal));
+}
+
 std::vector<Answer> all_full(std::size_t frames) {
-  return std::vector<Answer>(
+  return all_refused(
       frames,
-      refused(
-          {frame::Code::kStoreFull, true, kFullRetryAfterMs, "the store has reached its quota"}));
+      {frame::Code::kStoreFull, true, kFullRetryAfterMs, "the store has reached its quota"});
 }
 
 }  // namespace
@@ -265,10 +268,23 @@ void SqliteStore::tell_observer(const CommitPlan& plan) {
 
 Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
   TELEMETRYD_TRY(usable());
+  if (const auto refusal = disk_refusal()) return all_refused(group.size(), *refusal);
+  auto answers = commit_group(group);
+  if (answers) {
+    write_pause_.worked();
+  } else if (answers.error().code() == ErrorCode::kUnavailable) {
+    write_pause_.failed(clock_.boot_ms(), answers.error().message());
+  }
+  return answers;
+}
+
+Result<std::vector<Answer>> SqliteStore::commit_group(std::span<const Append> group) {
   TELEMETRYD_TRY(checkpoint_if_above(checkpoint_threshold()));
   TELEMETRYD_TRY(write_due_witness());
   TELEMETRYD_ASSIGN(CommitPlan plan, plan_group(group));
   if (plan.writes_nothing()) return std::move(plan.answers);
+  TELEMETRYD_ASSIGN(const std::optional<Refusal> cramped, growth_refusal(plan));
+  if (cramped) return all_refused(group.size(), *cramped);
 
   std::uint64_t evict_bytes = 0;
   for (int attempt = 0; attempt < kEvictAttemptsMax; ++attempt) {
@@ -277,6 +293,7 @@ Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
     const bool later = plan.rows_say_it_all && evict_bytes == 0 && !unbooked_.full();
     const Booking booking = later ? Booking::kLater : Booking::kNow;
     const auto write = [&]() -> Result<void> {
+      eviction = Eviction();
       if (evict_bytes > 0) {
         TELEMETRYD_TRY(evict(evict_bytes, eviction));
         nothing_left = eviction.empty();
@@ -292,6 +309,7 @@ Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
     } else {
       apply_eviction(eviction);
       apply_plan(plan, booking);
+      floor_.note_stored(plan.bytes);
       tell_observer(plan);
       return std::move(plan.answers);
     }

@@ -186,7 +186,8 @@ Result<void> SqliteStore::finish_erasures() {
 // The WAL still holds pages from before the erasure. Emptying it costs its pre-grown blocks, so
 // several erasures share one.
 Result<void> SqliteStore::scrub() {
-  if (!scrub_due_) return {};
+  // On a full disk somebody else would take the blocks.
+  if (!scrub_due_ || floor_.low()) return {};
   if (scrubbed_boot_ms_ && clock_.boot_ms() - *scrubbed_boot_ms_ < kScrubIntervalMs) return {};
   return scrub_now();
 }

@@ -34,6 +34,7 @@
 #include "event/event.h"
 #include "frame/frame.h"
 #include "store/ledger.h"
+#include "store/trouble.h"
 
 namespace telemetryd::store {
 
@@ -43,6 +44,9 @@ struct Options {
   std::filesystem::path state_dir;
   std::uint64_t bytes_max = 512ull << 20;  // database, WAL and witness together
   WhenFull when_full = WhenFull::kEvictOldest;
+  // Room on the file system that is left to others, 0: none is. Below it new events are refused.
+  std::uint64_t free_disk_bytes_min = 0;
+  std::uint64_t free_files_min = 0;
   std::uint64_t wal_pregrow_bytes = 16ull << 20;
   std::uint32_t row_bytes_max = 256u << 10;
   std::uint32_t row_events_max = 1000;
@@ -194,6 +198,7 @@ struct Info {
   std::uint64_t quarantined_stores = 0;
   std::uint64_t quarantined_bytes = 0;
   std::filesystem::path quarantined_newest;
+  std::vector<Trouble> troubles;    // now; empty when all is well
 };
 
 // What commit() must be told at once for: the scheduler does not poll.

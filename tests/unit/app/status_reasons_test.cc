@@ -59,6 +59,14 @@ TEST(StatusReasons, AFullStoreThatRefusesIsNotReady) {
   EXPECT_EQ(not_ready(observed).size(), 1u);
 }
 
+TEST(StatusReasons, BeginWithTheWordOfAStoresTrouble) {
+  Observed observed = healthy();
+  observed.troubles = {{"rows_bad", "some cannot be read"}, {"disk_low", "make room", true}};
+  EXPECT_EQ(reasons(observed),
+            (std::vector<std::string>{"disk_low: make room", "rows_bad: some cannot be read"}));
+  EXPECT_EQ(not_ready(observed), std::vector<std::string>{"disk_low: make room"});
+}
+
 TEST(StatusReasons, NameUnroutedAppsOnlyWhenSomethingWaits) {
   Observed observed = healthy();
   observed.apps = {{"empty", std::nullopt, 0, 0}, {"tool", std::nullopt, 2, 10}, {"ok", "d", 5, 9}};

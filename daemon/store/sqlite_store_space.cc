@@ -1,0 +1,81 @@
+#include <algorithm>
+
+#include "store/schema.h"
+#include "store/sqlite_store.h"
+
+namespace telemetryd::store {
+namespace {
+
+constexpr std::uint32_t kDiskLowRetryAfterMs = 5000;
+// Pages of room beyond what a commit needs: so that most have nothing to ask for, and for what is
+// not ingest, which never asks.
+constexpr std::uint64_t kPagesAhead = 128;
+
+Refusal come_again(std::uint32_t retry_after_ms, std::string text) {
+  return {frame::Code::kDiskUnavailable, true, retry_after_ms, std::move(text)};
+}
+
+Refusal disk_is_full() {
+  return come_again(kDiskLowRetryAfterMs, "the disk is nearly full");
+}
+
+}  // namespace
+
+Result<void> SqliteStore::grow_in_steps() {
+  int bytes = static_cast<int>(kGrowthBytes);
+  const int code = sqlite3_file_control(db_.handle(), "main", SQLITE_FCNTL_CHUNK_SIZE, &bytes);
+  // A test's VFS does not know it.
+  if (code == SQLITE_OK || code == SQLITE_NOTFOUND) return {};
+  return fail(error_from_sqlite(code, db_.handle(), "setting the growth of the database"));
+}
+
+// What new events wait for, apart from the quota.
+std::optional<Refusal> SqliteStore::disk_refusal() {
+  const BootMs now = clock_.boot_ms();
+  if (const BootMs pause = write_pause_.remaining(now); pause > 0) {
+    return come_again(static_cast<std::uint32_t>(pause), "the disk refuses writes");
+  }
+  if (floor_.admits(now)) return std::nullopt;
+  return disk_is_full();
+}
+
+// Commits go to the WAL, and only a checkpoint makes the database larger. On a disk that somebody
+// else fills in between it would fail, the WAL could not be used again, and nothing could be
+// removed any more. So the file has blocks for a page before a commit may add it.
+Result<std::optional<Refusal>> SqliteStore::growth_refusal(const CommitPlan& plan) {
+  const std::uint64_t pages = plan.bytes / (kPageBytes / 2) + plan.rows.size() + 1;
+  if (pages <= pages_ahead_) {
+    pages_ahead_ -= pages;
+    return std::nullopt;
+  }
+  TELEMETRYD_ASSIGN(const bool grown, grow_file(pages));
+  if (grown) return std::nullopt;
+  return disk_is_full();
+}
+
+// At the quota nothing grows any more: what comes takes the place of what leaves.
+Result<bool> SqliteStore::grow_file(std::uint64_t pages) {
+  TELEMETRYD_ASSIGN(const std::int64_t all, db_.ask_integer("PRAGMA page_count"));
+  TELEMETRYD_ASSIGN(const std::int64_t unused, db_.ask_integer("PRAGMA freelist_count"));
+  const std::uint64_t ahead = pages + kPagesAhead;
+  const std::uint64_t wanted = std::max(static_cast<std::uint64_t>(all),
+                                        std::min(static_cast<std::uint64_t>(all - unused) + ahead,
+                                                 quota_.pages + quota_.pages_reserve));
+  auto bytes = static_cast<sqlite3_int64>(wanted * kPageBytes);
+  const int code = sqlite3_file_control(db_.handle(), "main", SQLITE_FCNTL_SIZE_HINT, &bytes);
+  const bool grown = code == SQLITE_OK || code == SQLITE_NOTFOUND;
+  pages_ahead_ = grown ? ahead - pages : 0;
+  floor_.note_growth(grown);
+  return grown;
+}
+
+std::vector<Trouble> SqliteStore::troubles() {
+  floor_.look(clock_.boot_ms());
+  std::vector<Trouble> found;
+  for (const auto& trouble : {floor_.trouble(), write_pause_.trouble()}) {
+    if (trouble) found.push_back(*trouble);
+  }
+  return found;
+}
+
+}  // namespace telemetryd::store
