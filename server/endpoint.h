@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/bytes.h"
 #include "server/answer.h"
 
 namespace telemetryd::server {
@@ -26,6 +27,7 @@ struct RequestHead {
   std::string_view path;  // as sent, without the query
   std::vector<std::pair<std::string_view, std::string_view>> headers;
   std::optional<std::uint64_t> content_length;
+  Bytes16 network{};  // peer_network()
 };
 
 // The value of a header that stands there exactly once: of two, a proxy may have read the other.

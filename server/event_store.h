@@ -45,7 +45,7 @@ class CredentialStore {
   [[nodiscard]] virtual Result<std::vector<Credential>> find_active(
       std::string_view organization, std::string_view application) = 0;
 
-  static constexpr std::int64_t kActiveFoundMax = 16;
+  static constexpr std::int64_t kActiveFoundMax = 4;
 };
 
 // What the bytes of an event are; the numbers are in the database.

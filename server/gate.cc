@@ -59,6 +59,20 @@ std::optional<Answer> Gate::check_time(std::int64_t timestamp_s) const {
       403, "expired_timestamp", "X-Timestamp is more than 600 s from this server's clock");
 }
 
+std::optional<Answer> Gate::check_failures(const FailureLimiter::Sender& sender) {
+  const auto wait_s = failures_.wait_s(sender, clock_.unix_ms() / 1000);
+  if (!wait_s) return std::nullopt;
+  return error_answer(429,
+                      "rate_limit_exceeded",
+                      "too many signatures from this address were wrong in this minute",
+                      *wait_s);
+}
+
+Answer Gate::wrong_signature(const FailureLimiter::Sender& sender) {
+  failures_.count(sender, clock_.unix_ms() / 1000);
+  return error_answer(401, "invalid_signature", "X-Signature is not that of this request");
+}
+
 std::optional<Answer> Gate::check_rate(const Credential& credential,
                                        std::optional<RateState>& state) {
   const std::int64_t now_s = clock_.unix_ms() / 1000;

@@ -1,5 +1,5 @@
 // server/gate.h: what every upload passes, whatever its wire format: its token, the time it was
-// signed at, the token's rate, and that it was not seen before.
+// signed at, its sender's wrong signatures, the token's rate, and that it was not seen before.
 //
 // The order is the endpoint's, because the formats' tables have it; each check is here once.
 //
@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "server/answer.h"
 #include "server/event_store.h"
+#include "server/failure_limiter.h"
 #include "server/nonce_memory.h"
 #include "server/rate_limiter.h"
 
@@ -27,8 +28,16 @@ inline constexpr std::int64_t kTimestampWindowS = 600;
 
 class Gate {
  public:
-  Gate(CredentialStore& credentials, NonceMemory& nonces, RateLimiter& rates, const Clock& clock)
-      : credentials_(credentials), nonces_(nonces), rates_(rates), clock_(clock) {}
+  Gate(CredentialStore& credentials,
+       NonceMemory& nonces,
+       RateLimiter& rates,
+       FailureLimiter& failures,
+       const Clock& clock)
+      : credentials_(credentials),
+        nonces_(nonces),
+        rates_(rates),
+        failures_(failures),
+        clock_(clock) {}
 
   // The credential of an active token; 401 for any other, 503 when the storage cannot say.
   std::expected<Credential, Answer> find(std::string_view token);
@@ -38,6 +47,12 @@ class Gate {
 
   // 403 outside of kTimestampWindowS.
   std::optional<Answer> check_time(std::int64_t timestamp_s) const;
+
+  // 429 for a sender whose signatures were wrong too often in this minute. To be asked before
+  // anything is done to check one: by the headers, and again when the body is there.
+  std::optional<Answer> check_failures(const FailureLimiter::Sender& sender);
+  // The 401 of a wrong signature, which counts.
+  Answer wrong_signature(const FailureLimiter::Sender& sender);
 
   // Counts the request. A 429 has its headers already; otherwise every answer needs those of
   // `state`.
@@ -52,6 +67,7 @@ class Gate {
   CredentialStore& credentials_;
   NonceMemory& nonces_;
   RateLimiter& rates_;
+  FailureLimiter& failures_;
   const Clock& clock_;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/client_certificate.h"
+#include "server/peer_network.h"
 
 namespace telemetryd::server {
 namespace {
@@ -20,8 +21,13 @@ MHD_Result collect_header(void* cls, MHD_ValueKind, const char* key, const char*
   return MHD_YES;
 }
 
+Bytes16 network_of(MHD_Connection* connection) {
+  const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+  return peer_network(info == nullptr ? nullptr : info->client_addr);
+}
+
 RequestHead read_head(MHD_Connection* connection, const char* url, const char* method) {
-  RequestHead head{.method = method, .path = url};
+  RequestHead head{.method = method, .path = url, .network = network_of(connection)};
   MHD_get_connection_values(connection, MHD_HEADER_KIND, &collect_header, &head);
   if (has_header(head, "Transfer-Encoding")) return head;
   if (const auto text = only_header(head, "Content-Length")) {

@@ -92,12 +92,14 @@ class KitExchange final : public UploadExchange {
               kit::BodyShape shape,
               bool plain,
               KitHeaders headers,
-              std::vector<Credential> candidates)
+              std::vector<Credential> candidates,
+              FailureLimiter::Sender sender)
       : UploadExchange(gate, events, rate),
         shape_(shape),
         plain_(plain),
         headers_(std::move(headers)),
-        candidates_(std::move(candidates)) {}
+        candidates_(std::move(candidates)),
+        sender_(sender) {}
 
  private:
   std::optional<Answer> read(std::string body) override;
@@ -113,6 +115,7 @@ class KitExchange final : public UploadExchange {
   const bool plain_;  // the plain form is taken too
   const KitHeaders headers_;
   const std::vector<Credential> candidates_;  // one, unless the token is missing
+  const FailureLimiter::Sender sender_;
   std::vector<kit::Rejected> rejected_;
 };
 
@@ -135,15 +138,14 @@ Bytes16 KitExchange::mark(kit::SignatureForm form) const {
 }
 
 std::optional<Answer> KitExchange::read(std::string body) {
+  if (auto refused = gate().check_failures(sender_)) return refused;
   auto form = kit::SignatureForm::kNonce;
   const Credential* credential = headers_.nonce ? signer(form, body) : nullptr;
   if (credential == nullptr && plain_ && !could_be_nonce_form(body)) {
     form = kit::SignatureForm::kPlain;
     credential = signer(form, body);
   }
-  if (credential == nullptr) {
-    return error_answer(401, "invalid_signature", "X-Signature is not that of this request");
-  }
+  if (credential == nullptr) return gate().wrong_signature(sender_);
   if (!headers_.token) {
     // Only now is it known whose requests these are; a stranger's do not count.
     std::optional<RateState> rate;
@@ -210,6 +212,10 @@ Admission KitEndpoint::begin(const RequestHead& head) {
     candidates = std::move(*found);
   }
   if (auto refused = gate_.check_time(headers->timestamp_s)) return std::move(*refused);
+  const FailureLimiter::Sender sender{.network = head.network,
+                                      .application = candidates.front().application,
+                                      .token = headers->token ? candidates.front().token : 0};
+  if (auto refused = gate_.check_failures(sender)) return std::move(*refused);
   std::optional<RateState> rate;
   if (headers->token) {
     if (auto refused = gate_.check_rate(candidates.front(), rate)) return std::move(*refused);
@@ -220,7 +226,8 @@ Admission KitEndpoint::begin(const RequestHead& head) {
                                        path ? kit::BodyShape::kObject : kit::BodyShape::kArray,
                                        leniency_.plain_signatures,
                                        std::move(*headers),
-                                       std::move(candidates));
+                                       std::move(candidates),
+                                       sender);
 }
 
 }  // namespace telemetryd::server

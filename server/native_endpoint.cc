@@ -32,11 +32,13 @@ class NativeExchange final : public UploadExchange {
                  std::optional<RateState> rate,
                  std::string path,
                  NativeHeaders headers,
-                 Credential credential)
+                 Credential credential,
+                 FailureLimiter::Sender sender)
       : UploadExchange(gate, events, rate),
         path_(std::move(path)),
         headers_(std::move(headers)),
-        credential_(std::move(credential)) {}
+        credential_(std::move(credential)),
+        sender_(sender) {}
 
  private:
   std::optional<Answer> read(std::string body) override;
@@ -45,15 +47,17 @@ class NativeExchange final : public UploadExchange {
   const std::string path_;
   const NativeHeaders headers_;
   const Credential credential_;
+  const FailureLimiter::Sender sender_;
   std::vector<RejectedEvent> rejected_;
 };
 
 std::optional<Answer> NativeExchange::read(std::string body) {
+  if (auto refused = gate().check_failures(sender_)) return refused;
   const std::string to_sign =
       native_string_to_sign(path_, headers_.timestamp, headers_.nonce_text, body);
   const Digest expected = hmac_sha256(credential_.secret.text(), to_sign);
   if (!equal_constant_time(expected, headers_.signature)) {
-    return error_answer(401, "invalid_signature", "X-Signature is not that of this request");
+    return gate().wrong_signature(sender_);
   }
   if (auto refused = check_fresh(credential_, headers_.nonce)) return refused;
   // First to where it stays, then decoded: a move of a short string would leave the views behind.
@@ -99,10 +103,18 @@ Admission NativeEndpoint::begin(const RequestHead& head) {
     return wrong_application();
   }
   if (auto refused = gate_.check_time(headers->timestamp_s)) return std::move(*refused);
+  const FailureLimiter::Sender sender{
+      .network = head.network, .application = credential->application, .token = credential->token};
+  if (auto refused = gate_.check_failures(sender)) return std::move(*refused);
   std::optional<RateState> rate;
   if (auto refused = gate_.check_rate(*credential, rate)) return std::move(*refused);
-  return std::make_unique<NativeExchange>(
-      gate_, events_, rate, std::string(head.path), std::move(*headers), std::move(*credential));
+  return std::make_unique<NativeExchange>(gate_,
+                                          events_,
+                                          rate,
+                                          std::string(head.path),
+                                          std::move(*headers),
+                                          std::move(*credential),
+                                          sender);
 }
 
 }  // namespace telemetryd::server

@@ -15,8 +15,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options, const Clock
                     SqliteStore::open(options.database, clock, server->nonces_, options.store));
   TELEMETRYD_ASSIGN(server->credentials_,
                     SqliteCredentials::open(options.database, std::move(storage.sealer), clock));
-  server->gate_ =
-      std::make_unique<Gate>(*server->credentials_, server->nonces_, server->rates_, clock);
+  server->gate_ = std::make_unique<Gate>(
+      *server->credentials_, server->nonces_, server->rates_, server->failures_, clock);
   server->native_ = std::make_unique<NativeEndpoint>(*server->gate_, *server->store_);
   server->kit_ = std::make_unique<KitEndpoint>(*server->gate_, *server->store_, options.kit);
   server->health_ = std::make_unique<HealthEndpoint>();

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "server/credentials.h"
+#include "server/failure_limiter.h"
 #include "server/gate.h"
 #include "server/health_endpoint.h"
 #include "server/http_server.h"
@@ -54,6 +55,7 @@ class Server {
   StorageLock lock_;
   NonceMemory nonces_;
   RateLimiter rates_;
+  FailureLimiter failures_;
   std::unique_ptr<SqliteCredentials> credentials_;
   std::unique_ptr<SqliteStore> store_;
   std::unique_ptr<Gate> gate_;

@@ -359,13 +359,13 @@ TEST_F(KitHttp, AMissingTokenIsFoundByThePathWhenAskedFor) {
   EXPECT_EQ(ledger().rows, 2);
 }
 
-TEST_F(KitHttp, OfManyTokensTheNewestSixteenAreTried) {
+TEST_F(KitHttp, OfManyTokensTheNewestFourAreTried) {
   std::vector<server::NewToken> more;
   {
     auto storage = server::open_storage(database(), server::StorageMode::kWrite).value();
     server::Registry registry(storage.database, clock_);
     const auto tools = registry.find_application("acme", "tools").value();
-    for (int i = 0; i < 16; ++i) {
+    for (int i = 0; i < server::CredentialStore::kActiveFoundMax + 1; ++i) {
       more.push_back(registry.create_token(tools, storage.sealer).value());
     }
   }
@@ -374,7 +374,76 @@ TEST_F(KitHttp, OfManyTokensTheNewestSixteenAreTried) {
   made.token.clear();
   expect_error(send(made), 401, "invalid_signature");
   made.secret = more.front().secret;
+  expect_error(send(made), 401, "invalid_signature");
+  made.secret = more.at(1).secret;
   EXPECT_EQ(send(made).status, 200);
+  static_assert(server::CredentialStore::kActiveFoundMax == 4);
+}
+
+TEST_F(KitHttp, WhoSignsWronglyTooOftenIsRefusedAndNobodyElse) {
+  start({.missing_token = true});
+  constexpr std::uint32_t kElsewhere = 0x7f000002;
+  const std::string wrong(64, '0');
+  KitUpload stranger = upload(1, 1);
+  stranger.token.clear();
+  clock_.advance(seconds(60 - clock_.unix_ms() / 1000 % 60));
+  stranger.timestamp_s = clock_.unix_ms() / 1000;
+  for (std::uint32_t i = 0; i < server::FailureLimiter::kPerMinuteMax; ++i) {
+    expect_error(send_with(stranger, "X-Signature", wrong), 401, "invalid_signature");
+  }
+  const auto from = [&](std::uint32_t address, const KitUpload& made) {
+    return Connection(server_->port(), address).exchange(request_text(made)).status;
+  };
+  const auto fresh = [&](KitUpload made, const std::string& token) {
+    made.token = token;
+    made.timestamp_s = clock_.unix_ms() / 1000;
+    made.nonce = uuid_text(random_bytes16());
+    return made;
+  };
+
+  const struct {
+    const char* name;
+    KitUpload made;
+    std::uint32_t address;
+    int status;
+  } rows[] = {
+      {"right at last, from there", fresh(stranger, ""), INADDR_LOOPBACK, 429},
+      {"without a token from elsewhere", fresh(stranger, ""), kElsewhere, 200},
+      {"with its token from there", fresh(stranger, credentials_.token), INADDR_LOOPBACK, 200},
+  };
+
+  for (const auto& row : rows) EXPECT_EQ(from(row.address, row.made), row.status) << row.name;
+  // Refused by its headers, with when to come again: no body is read for it.
+  Connection connection(server_->port());
+  KitUpload large = fresh(stranger, "");
+  auto headers = large.headers();
+  headers["Content-Length"] = "3000000";
+  const Reply refused = connection.exchange(request_text("POST", large.path, headers, ""));
+  expect_error(refused, 429, "rate_limit_exceeded");
+  EXPECT_EQ(refused.headers.at("Retry-After"), "60");
+  EXPECT_EQ(refused.json().at("retry_after"), 60);
+  clock_.advance(seconds(60));
+  EXPECT_EQ(send(fresh(stranger, "")).status, 200);
+  EXPECT_EQ(ledger().rows, 1);
+}
+
+TEST_F(KitHttp, WrongSignaturesOfOneTokenCostNoOtherItsUploads) {
+  KitUpload wrong = upload(1, 1);
+  wrong.secret = second_.secret;
+  for (std::uint32_t i = 0; i < server::FailureLimiter::kPerMinuteMax; ++i) {
+    expect_error(send(wrong), 401, "invalid_signature");
+  }
+  expect_error(send(upload(1, 1)), 429, "rate_limit_exceeded");
+  KitUpload other = upload(1, 1);
+  other.token = second_.token;
+  other.secret = second_.secret;
+  EXPECT_EQ(send(other).status, 200);
+  // The native endpoint has the same count.
+  Upload native;
+  native.token = credentials_.token;
+  native.secret = credentials_.secret;
+  native.timestamp_s = clock_.unix_ms() / 1000;
+  EXPECT_EQ(send_text(request_text(native)).status, 429);
 }
 
 TEST_F(KitHttp, ABodyThatIsCutOffIsNothing) {

@@ -123,7 +123,15 @@ struct Reply {
 // One keep-alive connection; throws when the server does something that is no HTTP.
 class Connection {
  public:
-  explicit Connection(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  // `from`: an address of this machine to come from; any of 127.0.0.0/8 is one.
+  explicit Connection(std::uint16_t port, std::uint32_t from = INADDR_LOOPBACK)
+      : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in source{};
+    source.sin_family = AF_INET;
+    source.sin_addr.s_addr = htonl(from);
+    if (::bind(fd_.get(), reinterpret_cast<sockaddr*>(&source), sizeof(source)) != 0) {
+      throw std::runtime_error("bind failed");
+    }
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
