@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 #include <string_view>
 
 #include <sqlite3.h>
@@ -220,9 +221,22 @@ std::vector<FileOp> RecordingVfs::record() const {
   return record_;
 }
 
+void RecordingVfs::forget() {
+  const std::lock_guard lock(mutex_);
+  record_.clear();
+}
+
 void RecordingVfs::note(FileOp op) {
   const std::lock_guard lock(mutex_);
   record_.push_back(std::move(op));
+}
+
+PowerCut::PowerCut(const Image& base) {
+  for (const auto& [name, content] : base) {
+    File& file = files_[name];
+    file.durable = content;
+    file.entry_durable = true;
+  }
 }
 
 void PowerCut::apply(const FileOp& op) {
@@ -278,6 +292,18 @@ std::uint64_t hash_of(const PowerCut::Image& image) {
     for (const std::size_t part : parts) hash = (hash ^ part) * 1099511628211ull;
   }
   return hash;
+}
+
+PowerCut::Image read_image(const std::filesystem::path& folder) {
+  PowerCut::Image image;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    std::ifstream in(entry.path(), std::ios::binary);
+    std::ostringstream content;
+    content << in.rdbuf();
+    image[entry.path().filename().native()] = content.str();
+  }
+  return image;
 }
 
 void write_image(const PowerCut::Image& image, const std::filesystem::path& folder) {

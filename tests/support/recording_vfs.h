@@ -44,6 +44,8 @@ class RecordingVfs {
   // The store syncs its folder itself; the test says when that is known to have happened.
   void note_directory_sync();
   std::vector<FileOp> record() const;
+  // Begins a new record.
+  void forget();
 
   void note(FileOp op);
 
@@ -58,6 +60,10 @@ class RecordingVfs {
 class PowerCut {
  public:
   using Image = std::map<std::string, std::string>;  // file to content
+
+  PowerCut() = default;
+  // All of it was on disk before the record began.
+  explicit PowerCut(const Image& base);
 
   void apply(const FileOp& op);
   // A legal content of the disk, were the power cut now.
@@ -75,6 +81,8 @@ class PowerCut {
 };
 
 std::uint64_t hash_of(const PowerCut::Image& image);
+// The files of a folder that no program has open.
+PowerCut::Image read_image(const std::filesystem::path& folder);
 void write_image(const PowerCut::Image& image, const std::filesystem::path& folder);
 
 }  // namespace telemetryd::test
