@@ -5,19 +5,12 @@ strace watches a real daemon while producers hand in events; trace.py judges eve
 """
 
 import argparse
-import shutil
 import signal
-import subprocess
 import sys
 
 import rig as rigs
 import trace
 from rig import Broken, Untested
-
-
-def ptrace_refused():
-    probe = subprocess.run(["strace", "-f", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)
-    return probe.stderr.strip() if probe.returncode != 0 else ""
 
 
 def record(rig, quick):
@@ -42,7 +35,7 @@ def record(rig, quick):
 
 def main():
     options = rigs.arguments(argparse.ArgumentParser(description=__doc__))
-    refused = "strace is not installed" if not shutil.which("strace") else ptrace_refused()
+    refused = rigs.strace_refused()
     if refused:
         print(f"SKIPPED: the trace of acknowledgements needs strace: {refused}")
         return rigs.SKIPPED

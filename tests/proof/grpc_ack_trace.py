@@ -7,13 +7,11 @@ One strace watches a real daemon and the gateway that it starts; trace.py judges
 import argparse
 import os
 import pathlib
-import shutil
 import signal
 import sys
 
 import rig as rigs
 import trace
-from ack_trace import ptrace_refused
 from rig import Broken, Untested
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration/examples"))
@@ -51,7 +49,7 @@ def record(rig):
 
 def main():
     options = rigs.arguments(argparse.ArgumentParser(description=__doc__))
-    refused = "strace is not installed" if not shutil.which("strace") else ptrace_refused()
+    refused = rigs.strace_refused()
     if refused:
         print(f"SKIPPED: the trace of answers needs strace: {refused}")
         return rigs.SKIPPED

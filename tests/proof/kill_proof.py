@@ -16,7 +16,6 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -202,13 +201,8 @@ class KillProof:
     def total(self):
         return sum(self.wanted.values())
 
-    def check_ledger(self):
-        result = self.rig.ctl("ledger", "check", check=False)
-        if result.returncode != 0:
-            raise Broken(f"the daemon's ledger does not balance: {result.stdout}{result.stderr}")
-
     def check_before_the_drain(self):
-        self.check_ledger()
+        self.rig.check_ledger()
         ledger = self.rig.status()["ledger"]
         if ledger["accepted"] != self.total() or ledger["queued"] != self.total():
             raise Broken(f"{self.total()} events were acknowledged, the ledger says {ledger}")
@@ -227,23 +221,13 @@ class KillProof:
         self.finish_producers()
         # Only to end a backoff: whether it answers in time is not what is proved here.
         rig.ctl("queue", "flush", "--deadline", "5", check=False)
-        self.wait_for_the_drain()
-        self.check_ledger()
+        rig.wait_for_the_drain()
+        self.rig.check_ledger()
         ledger = rig.status()["ledger"]
         if ledger["accepted"] != self.total() or ledger["delivered"] != self.total():
             raise Broken(f"{self.total()} events were acknowledged, the drained ledger says {ledger}")
         self.summary.update(drain_kills=self.drain_kills, forwarder_kills=self.forwarder_kills, events=self.total(),
                             restart_s_max=f"{self.slowest_restart_s:.2f}")
-
-    def wait_for_the_drain(self):
-        """As long as the queue gets shorter."""
-        queued, since = None, time.monotonic()
-        while (now := self.rig.status()["ledger"]["queued"]) > 0:
-            if now != queued:
-                queued, since = now, time.monotonic()
-            elif time.monotonic() - since > 30:
-                raise Broken(f"{now} events stay queued: {self.rig.destination()}")
-            time.sleep(0.05)
 
     def kill_forwarder(self):
         """True when the kill hit a delivery: stopped, its lease was still out."""
@@ -267,14 +251,8 @@ class KillProof:
 
     def check_the_server(self):
         rig = self.rig
-        checked = rig.run(rig.bin / "telemetry-server", "event", "count", "--json", "--check", "--database",
-                          f"sqlite:{rig.server_database}", check=False)
-        if checked.returncode != 0:
-            raise Broken(f"the server's ledger does not balance: {checked.stdout}{checked.stderr}")
-        database = sqlite3.connect(f"file:{rig.server_database}?mode=ro", uri=True)
-        self.check_arrivals(database.execute("SELECT event_id, payload FROM events ORDER BY id"))
-        duplicates = database.execute("SELECT sum(duplicates) FROM counters").fetchone()[0]
-        database.close()
+        rows, duplicates = rig.arrivals()
+        rigs.check_arrivals(rows, self.wanted)
         # Kills while no server listened can have doubled nothing, so they earn no allowance.
         kills_that_matter = self.drain_kills + self.forwarder_kills
         allowed = kills_that_matter * rig.batch_events_max
@@ -282,21 +260,6 @@ class KillProof:
                             batches_per_drain_kill=f"{duplicates / rig.batch_events_max / kills_that_matter:.2f}")
         if duplicates > allowed:
             raise Broken(f"{duplicates} events arrived twice; {allowed} could have been under way")
-
-    def check_arrivals(self, rows):
-        """Each event once, with its own ID and content, each producer's in the order it made them."""
-        next_number = dict.fromkeys(self.wanted, 0)
-        for identifier, payload in rows:
-            producer = identifier[7]
-            number = rigs.event_number(payload)
-            if producer not in next_number or identifier != rigs.event_id(producer, number):
-                raise Broken(f"event {rigs.id_text(identifier)} at the server says that it is number {number}")
-            if number != next_number[producer]:
-                raise Broken(f"after event {next_number[producer] - 1} of producer {producer} came {number}")
-            next_number[producer] += 1
-        for producer, count in self.wanted.items():
-            if next_number[producer] != count:
-                raise Broken(f"{count - next_number[producer]} events of producer {producer} never arrived")
 
 
 def main():

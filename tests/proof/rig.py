@@ -17,6 +17,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -163,7 +164,7 @@ class Rig:
     """One daemon, its folders and its upstream."""
 
     def __init__(self, build, telemetryd=None, keep=False, batch_events_max=500, commit_delay_ms=50,
-                 sync_interval_s=1, request_timeout_s=60):
+                 sync_interval_s=1, request_timeout_s=60, bytes_max=4 << 30, state=None):
         self.bin = pathlib.Path(build).resolve() / "bin"
         self.tests = pathlib.Path(build).resolve() / "tests"
         self.telemetryd = pathlib.Path(telemetryd).resolve() if telemetryd else self.bin / "telemetryd"
@@ -173,7 +174,8 @@ class Rig:
         self.sync_interval_s = sync_interval_s
         self.request_timeout_s = request_timeout_s
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="telemetryd-proof-"))
-        self.state = self.folder / "state"
+        self.bytes_max = bytes_max
+        self.state = pathlib.Path(state) if state else self.folder / "state"
         self.runtime = self.folder / "run"
         self.log = self.folder / "telemetryd.log"
         self.config = self.folder / "telemetryd.toml"
@@ -244,7 +246,7 @@ runtime_dir = "{self.runtime}"
 [ingest]
 events_per_second_per_uid_max = 0
 [store]
-bytes_max = {4 << 30}
+bytes_max = {self.bytes_max}
 commit_delay_max_ms = {self.commit_delay_ms}
 [forward]
 sync_interval_s = {self.sync_interval_s}
@@ -264,16 +266,17 @@ machine_id_file = "{machine_id}"
 
     def start_daemon(self, prefix=(), timeout_s=20):
         """`prefix` is a command to run it under, such as strace."""
+        if not self.try_to_start(prefix, timeout_s):
+            raise Broken(f"the daemon ended with {self.daemon.returncode} while starting:\n{self.log_tail()}")
+
+    def try_to_start(self, prefix=(), timeout_s=20):
+        """False when it ends before it is ready."""
         self.starts += 1
         with open(self.log, "ab") as log:
             self.daemon = self.spawn(*prefix, self.telemetryd, "--config", self.config, stdout=log, stderr=log)
-
-        def ready():
-            if self.daemon.poll() is not None:
-                raise Broken(f"the daemon ended with {self.daemon.returncode} while starting:\n{self.log_tail()}")
-            return self.get("/readyz", parse=False) == "ready"
-
-        wait_until(ready, timeout_s, "the daemon to be ready")
+        wait_until(lambda: self.daemon.poll() is not None or self.get("/readyz", parse=False) == "ready", timeout_s,
+                   "the daemon to be ready")
+        return self.daemon.poll() is None
 
     def stop_daemon(self, timeout_s=30):
         self.daemon.terminate()
@@ -348,6 +351,31 @@ machine_id_file = "{machine_id}"
         self.gate.target = ("127.0.0.1", int(wait_until(port, 20, "the server to listen")))
         if through_gate:
             self.gate.set_mode("open")
+
+    def check_ledger(self):
+        result = self.ctl("ledger", "check", check=False)
+        if result.returncode != 0:
+            raise Broken(f"the daemon's ledger does not balance: {result.stdout}{result.stderr}")
+
+    def wait_for_the_drain(self, patience_s=30):
+        """As long as the queue gets shorter."""
+        queued, since = None, time.monotonic()
+        while (now := self.status()["ledger"]["queued"]) > 0:
+            if now != queued:
+                queued, since = now, time.monotonic()
+            elif time.monotonic() - since > patience_s:
+                raise Broken(f"{now} events stay queued: {self.destination()}")
+            time.sleep(0.05)
+
+    def arrivals(self):
+        """(event ID, payload) of everything at the stopped server, in the order it came, and how many came again."""
+        checked = self.run(self.bin / "telemetry-server", "event", "count", "--json", "--check", "--database",
+                           f"sqlite:{self.server_database}", check=False)
+        if checked.returncode != 0:
+            raise Broken(f"the server's ledger does not balance: {checked.stdout}{checked.stderr}")
+        with contextlib.closing(sqlite3.connect(f"file:{self.server_database}?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT event_id, payload FROM events ORDER BY id").fetchall()
+            return rows, database.execute("SELECT coalesce(sum(duplicates), 0) FROM counters").fetchone()[0]
 
     def stop_server(self):
         self.server.terminate()
@@ -426,6 +454,30 @@ def event_number(event):
                 encoded = attribute.get(4, 0)
                 return (encoded >> 1) ^ -(encoded & 1)
     raise Broken("an event at the server has lost its number")
+
+
+def check_arrivals(rows, wanted):
+    """Each event once, with its own ID and content, each producer's in the order it made them."""
+    next_number = dict.fromkeys(wanted, 0)
+    for identifier, payload in rows:
+        producer = identifier[7]
+        number = event_number(payload)
+        if producer not in next_number or identifier != event_id(producer, number):
+            raise Broken(f"event {id_text(identifier)} at the server says that it is number {number}")
+        if number != next_number[producer]:
+            raise Broken(f"after event {next_number[producer] - 1} of producer {producer} came {number}")
+        next_number[producer] += 1
+    for producer, count in wanted.items():
+        if next_number[producer] != count:
+            raise Broken(f"{count - next_number[producer]} events of producer {producer} never arrived")
+
+
+def strace_refused():
+    """Why strace cannot be used here; empty when it can."""
+    if not shutil.which("strace"):
+        return "strace is not installed"
+    probe = subprocess.run(["strace", "-f", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)
+    return probe.stderr.strip() if probe.returncode != 0 else ""
 
 
 def one_line(problem):
