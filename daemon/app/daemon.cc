@@ -13,6 +13,7 @@
 #include "app/reload.h"
 #include "app/shutdown.h"
 #include "base/log.h"
+#include "config/stop_times.h"
 
 namespace telemetryd::app {
 namespace {
@@ -297,7 +298,7 @@ void Daemon::stop() {
     log::warn("stopped_by_deadline");
     parts_.loop.stop();
   });
-  stop_deadline_->start_once(kStopMax);
+  stop_deadline_->start_once(config::kStopMax);
   stop_backwards(parts_, [this] { parts_.loop.stop(); });
 }
 

@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/unique_fd.h"
+#include "config/stop_times.h"
 #include "ingest/ingest_server.h"
 #include "loop/loop.h"
 
@@ -41,9 +42,7 @@ class GatewayStarter {
     bool always = false;  // it listens elsewhere too: start it at once, and again when it ends
     std::chrono::milliseconds delay_min{1000};  // after a first failure
     std::chrono::milliseconds delay_max{60000};
-    // From SIGTERM to SIGKILL: the gateway drains for 3 s and shuts its servers down in half a
-    // second (gateway/hub.h, front_door.h), and all of telemetryd has kStopMax.
-    std::chrono::milliseconds stop_max{4000};
+    std::chrono::milliseconds stop_max = config::kGatewayStopMax;  // from SIGTERM to SIGKILL
   };
 
   struct Status {

@@ -1,9 +1,9 @@
 // app/shutdown.h: the flow run backwards, each step waiting for the one before.
 //
 // Thread:  loop.
-// Limits:  kFinalSyncMax for the last delivery, kStopMax for everything; then the loop stops all
-// the
-//          same. What is acknowledged by then is on disk, so nothing but time is lost.
+// Limits:  kFinalSyncMax for the last delivery, config::kStopMax for everything; then the loop
+// stops
+//          all the same. What is acknowledged by then is on disk, so nothing but time is lost.
 
 #pragma once
 
@@ -15,7 +15,6 @@
 namespace telemetryd::app {
 
 inline constexpr std::chrono::milliseconds kFinalSyncMax{5000};
-inline constexpr std::chrono::milliseconds kStopMax{8000};
 
 // Calls `done` once, after the last step.
 void stop_backwards(Parts& parts, std::function<void()> done);

@@ -1,33 +1,24 @@
 #include "forward/startup.h"
 
+#include <array>
 #include <cerrno>
-#include <charconv>
-#include <csignal>
-#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <pwd.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
+#include "base/flags.h"
+#include "base/inherited.h"
 #include "base/io.h"
 #include "base/log.h"
 
 namespace telemetryd::forward {
 namespace {
-
-constexpr int kFirstInheritedFd = 3;
-
-std::optional<unsigned> parse_number(std::string_view text) {
-  unsigned number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return number;
-}
 
 Result<uid_t> parse_user(const std::string& text) {
   if (const auto number = parse_number(text)) return *number;
@@ -49,11 +40,7 @@ Result<void> apply(Arguments& parsed, std::string_view flag, const std::string& 
   } else if (flag == "--peer") {
     TELEMETRYD_ASSIGN(parsed.peer, parse_user(value));
   } else {
-    const auto number = parse_number(value);
-    if (!number || *number > 1'000'000) {
-      return fail(ErrorCode::kInvalidArgument, "--fd: not a descriptor: " + log::quoted(value));
-    }
-    parsed.fd = static_cast<int>(*number);
+    TELEMETRYD_ASSIGN(parsed.fd, parse_descriptor(flag, value));
   }
   return {};
 }
@@ -103,52 +90,21 @@ std::string_view usage() {
 }
 
 Result<Arguments> parse_arguments(std::span<const char* const> arguments) {
+  constexpr std::array<std::string_view, 4> kFlags = {"--config", "--fd", "--listen", "--peer"};
   Arguments parsed;
-  for (std::size_t i = 1; i < arguments.size(); ++i) {
-    std::string flag = arguments[i];
-    if (flag == "--help" || flag == "-h") {
-      parsed.help = true;
-      continue;
-    }
-    if (flag == "--version") {
-      parsed.version = true;
-      continue;
-    }
-    std::optional<std::string> value;
-    if (const std::size_t equals = flag.find('='); equals != std::string::npos) {
-      value = flag.substr(equals + 1);
-      flag.resize(equals);
-    }
-    if (flag != "--config" && flag != "--fd" && flag != "--listen" && flag != "--peer") {
-      return fail(ErrorCode::kInvalidArgument, "unknown argument " + log::quoted(flag));
-    }
-    if (!value && i + 1 < arguments.size()) value = arguments[++i];
-    if (!value || value->empty()) {
-      return fail(ErrorCode::kInvalidArgument, flag + " needs a value");
-    }
-    TELEMETRYD_TRY(apply(parsed, flag, *value));
-  }
+  TELEMETRYD_ASSIGN(
+      const CommonFlags common,
+      parse_flags(arguments, kFlags, [&](std::string_view flag, const std::string& value) {
+        return apply(parsed, flag, value);
+      }));
+  parsed.help = common.help;
+  parsed.version = common.version;
   return parsed;
 }
 
 Result<UniqueFd> inherited_listener() {
-  const char* pid = std::getenv("LISTEN_PID");
-  const char* count = std::getenv("LISTEN_FDS");
-  if (pid == nullptr || count == nullptr) return UniqueFd();
-  if (parse_number(pid) != static_cast<unsigned>(::getpid())) return UniqueFd();
-  if (parse_number(count) != 1U) {
-    return fail(ErrorCode::kInvalidArgument, "LISTEN_FDS: expected exactly one socket");
-  }
-  ::unsetenv("LISTEN_PID");
-  ::unsetenv("LISTEN_FDS");
-  UniqueFd fd(kFirstInheritedFd);
-  ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-  int listening = 0;
-  socklen_t size = sizeof listening;
-  if (::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) {
-    return fail(ErrorCode::kInvalidArgument, "LISTEN_FDS: descriptor 3 is no listening socket");
-  }
-  return fd;
+  TELEMETRYD_ASSIGN(std::vector<UniqueFd> sockets, inherited_listeners(1));
+  return sockets.empty() ? UniqueFd() : std::move(sockets.front());
 }
 
 Result<UniqueFd> listen_at(const std::filesystem::path& path) {
@@ -182,11 +138,8 @@ Result<UniqueFd> accept_daemon(int listener, std::optional<uid_t> peer) {
 }
 
 Result<UniqueFd> take_link(int fd) {
-  const pid_t parent = ::getppid();
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail(error_from_errno(errno, "prctl"));
-  // A parent that died before the call above sends no signal any more. One that died even before we
-  // asked for it has closed its end: the first read of the link finds end of file.
-  if (parent != ::getppid()) return fail(ErrorCode::kCancelled, "the parent has ended");
+  // A parent that died even before this has closed its end: the first read finds end of file.
+  TELEMETRYD_TRY(die_with_parent());
   int type = 0;
   socklen_t size = sizeof type;
   if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) {

@@ -11,11 +11,13 @@ namespace telemetryd::gateway {
 FrontDoor::FrontDoor(loop::Loop& loop,
                      Hub& hub,
                      Connections& connections,
+                     Watchdog& watchdog,
                      std::uint32_t message_bytes_max,
                      Remote remote)
     : loop_(loop),
       hub_(hub),
       connections_(connections),
+      watchdog_(watchdog),
       message_bytes_max_(message_bytes_max),
       remote_(std::move(remote)) {}
 
@@ -52,6 +54,7 @@ void FrontDoor::accept_local(UniqueFd connection) {
 }
 
 void FrontDoor::accept(UniqueFd connection, std::uint32_t uid) {
+  watchdog_.watch();
   hub_.touch();
   // Asked first: a duplicate in Connections would keep open what is closed here.
   GrpcServer* const server = server_of(uid);

@@ -20,6 +20,7 @@
 #include "gateway/grpc_server.h"
 #include "gateway/hub.h"
 #include "gateway/remote.h"
+#include "gateway/watchdog.h"
 #include "loop/loop.h"
 
 namespace telemetryd::gateway {
@@ -27,13 +28,13 @@ namespace telemetryd::gateway {
 class FrontDoor {
  public:
   static constexpr std::size_t kUidsMax = 64;
-  // For all servers together. With Hub::kDrainDeadline it stays below what telemetryd waits
-  // (GatewayStarter::Options::stop_max).
-  static constexpr std::chrono::milliseconds kShutdownDeadline{500};
+  // For all servers together.
+  static constexpr std::chrono::milliseconds kShutdownDeadline = config::kGatewayShutdownMax;
 
   FrontDoor(loop::Loop& loop,
             Hub& hub,
             Connections& connections,
+            Watchdog& watchdog,
             std::uint32_t message_bytes_max,
             Remote remote);
   ~FrontDoor();
@@ -56,6 +57,7 @@ class FrontDoor {
   loop::Loop& loop_;
   Hub& hub_;
   Connections& connections_;
+  Watchdog& watchdog_;
   const std::uint32_t message_bytes_max_;
   const Remote remote_;
   std::vector<std::unique_ptr<loop::Listener>> listeners_;

@@ -52,9 +52,7 @@ bool token_brought(const CallScope& scope, const grpc::CallbackServerContext& co
 
 std::optional<Status> too_many(const CallScope& scope) {
   if (scope.calls < kCallsMax) return std::nullopt;
-  return Status{.code = StatusCode::kResourceExhausted,
-                .text = "too many calls at a time",
-                .retry_after = kRetryAfterDefault};
+  return exhausted("too many calls at a time");
 }
 
 std::string peer_name(const CallScope& scope, const grpc::CallbackServerContext& context) {

@@ -12,7 +12,7 @@ Hub::Hub(loop::Loop& loop, const Clock& clock, Options options, Hooks hooks)
       clock_(clock),
       options_(std::move(options)),
       hooks_(std::move(hooks)),
-      upstreams_(loop, options_.ingest_socket, [this] { changed(); }),
+      upstreams_(loop, options_.ingest_socket, [this](Change change) { changed(change); }),
       health_(loop, clock, [this] { return options_.enabled && upstreams_.daemon_reachable(); }),
       touched_(clock.boot_ms()),
       idle_timer_(loop, [this] { on_idle_timer(); }),
@@ -47,15 +47,15 @@ void Hub::stop(const std::string& why) {
   idle_timer_.stop();
   hooks_.on_stopping();
   drain_timer_.start_once(kDrainDeadline);
-  changed();
+  changed(Change::kNothingAnswered);
 }
 
-void Hub::changed() {
+void Hub::changed(Change change) {
   if (stopping_) {
     if (upstreams_.requests_unanswered() == 0) finish_stop();
     return;
   }
-  touch();
+  if (change == Change::kAnswered) touch();
   resume_waiting();
 }
 

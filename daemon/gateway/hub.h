@@ -17,6 +17,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "config/stop_times.h"
 #include "gateway/call.h"
 #include "gateway/health.h"
 #include "gateway/room.h"
@@ -27,7 +28,7 @@ namespace telemetryd::gateway {
 
 class Hub {
  public:
-  static constexpr std::chrono::milliseconds kDrainDeadline{3'000};
+  static constexpr std::chrono::milliseconds kDrainDeadline = config::kGatewayDrainMax;
   // Room is given back in more ways than by an answer.
   static constexpr std::chrono::milliseconds kLookForRoom{100};
   static constexpr std::uint32_t kGivenUpMax = 1'000;
@@ -94,7 +95,7 @@ class Hub {
   std::unique_ptr<loop::Timer> timer(std::function<void()> on_fire);
 
  private:
-  void changed();
+  void changed(Change change);
   void resume_waiting();
   void on_ending_timer();
   void on_idle_timer();

@@ -19,6 +19,7 @@
 #include "gateway/hub.h"
 #include "gateway/remote.h"
 #include "gateway/startup.h"
+#include "gateway/watchdog.h"
 #include "loop/loop.h"
 
 namespace telemetryd::gateway {
@@ -44,7 +45,7 @@ struct Sockets {
 // nevertheless, has a use for us: senders are told no at once instead of waiting.
 Result<Sockets> local_sockets(bool enabled, const Arguments& arguments) {
   Sockets sockets;
-  TELEMETRYD_ASSIGN(sockets.listening, inherited_listeners());
+  TELEMETRYD_ASSIGN(sockets.listening, adopt_inherited());
   if (!sockets.listening.empty()) return sockets;
   if (arguments.listen.empty()) {
     TELEMETRYD_ASSIGN(Listening passed, take_listener(arguments.fd));
@@ -81,14 +82,16 @@ Result<Sockets> all_sockets(const config::Config& config,
 }
 
 Result<void> run(const config::Config& config, const Arguments& arguments) {
+  loop::Loop loop;
+  const SystemClock clock;
+  TELEMETRYD_ASSIGN(const auto connections, Connections::create(loop, clock));
+  // Before everything that may take its time, and gone after everything that may.
+  Watchdog watchdog(loop, [&connections] { return connections->count() != 0; });
   TELEMETRYD_ASSIGN(Remote remote, read_remote(config.gateway));
   TELEMETRYD_ASSIGN(Sockets sockets, all_sockets(config, arguments, remote));
   if (!config.gateway.enabled) {
     log::warn("gateway_disabled", {{"answer", "PERMISSION_DENIED"}, {"key", "[gateway] enabled"}});
   }
-  loop::Loop loop;
-  const SystemClock clock;
-  TELEMETRYD_ASSIGN(const auto connections, Connections::create(loop, clock));
   FrontDoor* door = nullptr;
   Hub hub(loop,
           clock,
@@ -104,6 +107,7 @@ Result<void> run(const config::Config& config, const Arguments& arguments) {
   FrontDoor front_door(loop,
                        hub,
                        *connections,
+                       watchdog,
                        config.ingest.frame_bytes_max + kMessageExtraBytes,
                        std::move(remote));
   door = &front_door;

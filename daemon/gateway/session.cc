@@ -45,7 +45,7 @@ std::function<void()> Session::prepare(std::string_view message) {
 std::expected<Request, Status> Session::take_in(std::string_view message) const {
   auto held = room_->take(uid_, message.size());
   if (!held) {
-    return std::unexpected(unavailable("too much of this user is unanswered; send it again"));
+    return std::unexpected(exhausted("too much of this user is unanswered; send it again"));
   }
   auto request = convert(message);
   if (request) request->held = *std::move(held);

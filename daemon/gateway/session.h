@@ -6,9 +6,9 @@
 //
 // Owns:    what is unanswered and unwritten of its call.
 // Thread:  loop, but for the constructor.
-// Limits:  kWindow unanswered requests, then nothing is read; kWriteDeadline for one answer; as
-// many
-//          refusals as the window has wait to be written, and nothing is read while one does.
+// Limits:  kWindow unanswered requests, then nothing is read; kWriteDeadline for one
+//          answer; as many refusals as the window has wait to be written, and nothing is read
+//          while one does.
 
 #pragma once
 

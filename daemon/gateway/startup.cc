@@ -1,18 +1,16 @@
 #include "gateway/startup.h"
 
 #include <arpa/inet.h>
+#include <array>
 #include <cerrno>
-#include <charconv>
-#include <csignal>
-#include <cstdlib>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <optional>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
+#include <utility>
 
+#include "base/flags.h"
+#include "base/inherited.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "config/address.h"
@@ -20,17 +18,9 @@
 namespace telemetryd::gateway {
 namespace {
 
-constexpr int kFirstInheritedFd = 3;
 constexpr unsigned kInheritedMax = 16;
 constexpr int kBacklog = 128;
 constexpr int kAddressesMax = 8;
-
-std::optional<unsigned> parse_number(std::string_view text) {
-  unsigned number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return number;
-}
 
 Result<void> apply(Arguments& parsed, std::string_view flag, const std::string& value) {
   if (flag == "--config") {
@@ -38,31 +28,26 @@ Result<void> apply(Arguments& parsed, std::string_view flag, const std::string& 
   } else if (flag == "--listen") {
     parsed.listen = value;
   } else {
-    const auto number = parse_number(value);
-    if (!number || *number > 1'000'000) {
-      return fail(ErrorCode::kInvalidArgument, "--fd: not a descriptor: " + log::quoted(value));
-    }
-    parsed.fd = static_cast<int>(*number);
+    TELEMETRYD_ASSIGN(parsed.fd, parse_descriptor(flag, value));
   }
   return {};
 }
 
-int option_of(int fd, int option) {
-  int value = 0;
-  socklen_t size = sizeof value;
-  return ::getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
+int domain_of(int fd) {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 ? domain : -1;
 }
 
-// Takes `fd` when it is a listening stream socket of a family that we serve.
-std::optional<Listening> adopt(int fd) {
-  if (option_of(fd, SO_TYPE) != SOCK_STREAM || option_of(fd, SO_ACCEPTCONN) != 1) {
-    return std::nullopt;
+// Of a listening socket; kInvalidArgument for a family that we do not serve.
+Result<Listening> adopt(UniqueFd socket, const std::string& words) {
+  const int family = domain_of(socket.get());
+  if (family != AF_UNIX && family != AF_INET && family != AF_INET6) {
+    return fail(ErrorCode::kInvalidArgument, words + " is no Unix or TCP socket");
   }
-  const int family = option_of(fd, SO_DOMAIN);
-  if (family != AF_UNIX && family != AF_INET && family != AF_INET6) return std::nullopt;
-  ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
-  return Listening{.socket = UniqueFd(fd), .remote = family != AF_UNIX};
+  ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
+  ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
+  return Listening{.socket = std::move(socket), .remote = family != AF_UNIX};
 }
 
 struct FreeAddresses {
@@ -102,72 +87,38 @@ std::string_view usage() {
 }
 
 Result<Arguments> parse_arguments(std::span<const char* const> arguments) {
+  constexpr std::array<std::string_view, 3> kFlags = {"--config", "--fd", "--listen"};
   Arguments parsed;
-  for (std::size_t i = 1; i < arguments.size(); ++i) {
-    std::string flag = arguments[i];
-    if (flag == "--help" || flag == "-h") {
-      parsed.help = true;
-      continue;
-    }
-    if (flag == "--version") {
-      parsed.version = true;
-      continue;
-    }
-    std::optional<std::string> value;
-    if (const std::size_t equals = flag.find('='); equals != std::string::npos) {
-      value = flag.substr(equals + 1);
-      flag.resize(equals);
-    }
-    if (flag != "--config" && flag != "--fd" && flag != "--listen") {
-      return fail(ErrorCode::kInvalidArgument, "unknown argument " + log::quoted(flag));
-    }
-    if (!value && i + 1 < arguments.size()) value = arguments[++i];
-    if (!value || value->empty()) {
-      return fail(ErrorCode::kInvalidArgument, flag + " needs a value");
-    }
-    TELEMETRYD_TRY(apply(parsed, flag, *value));
-  }
+  TELEMETRYD_ASSIGN(
+      const CommonFlags common,
+      parse_flags(arguments, kFlags, [&](std::string_view flag, const std::string& value) {
+        return apply(parsed, flag, value);
+      }));
+  parsed.help = common.help;
+  parsed.version = common.version;
   return parsed;
 }
 
-Result<std::vector<Listening>> inherited_listeners() {
+Result<std::vector<Listening>> adopt_inherited() {
+  TELEMETRYD_ASSIGN(std::vector<UniqueFd> sockets, inherited_listeners(kInheritedMax));
   std::vector<Listening> listeners;
-  const char* const pid = std::getenv("LISTEN_PID");         // NOLINT(concurrency-mt-unsafe)
-  const char* const count_text = std::getenv("LISTEN_FDS");  // NOLINT(concurrency-mt-unsafe)
-  if (pid == nullptr || count_text == nullptr) return listeners;
-  if (parse_number(pid) != static_cast<unsigned>(::getpid())) return listeners;
-  const auto count = parse_number(count_text);
-  if (!count || *count == 0 || *count > kInheritedMax) {
-    return fail(ErrorCode::kInvalidArgument,
-                "LISTEN_FDS: expected 1 to " + std::to_string(kInheritedMax) + " sockets");
-  }
-  ::unsetenv("LISTEN_PID");  // NOLINT(concurrency-mt-unsafe)
-  ::unsetenv("LISTEN_FDS");  // NOLINT(concurrency-mt-unsafe)
-  for (int fd = kFirstInheritedFd; fd < kFirstInheritedFd + static_cast<int>(*count); ++fd) {
-    auto listening = adopt(fd);
-    if (!listening) {
-      return fail(
-          ErrorCode::kInvalidArgument,
-          "LISTEN_FDS: descriptor " + std::to_string(fd) + " is no listening Unix or TCP socket");
-    }
-    listeners.push_back(std::move(*listening));
+  for (UniqueFd& socket : sockets) {
+    const std::string words = "LISTEN_FDS: descriptor " + std::to_string(socket.get());
+    TELEMETRYD_ASSIGN(Listening listening, adopt(std::move(socket), words));
+    listeners.push_back(std::move(listening));
   }
   return listeners;
 }
 
 Result<Listening> take_listener(int fd) {
-  const pid_t parent = ::getppid();
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail(error_from_errno(errno, "prctl"));
-  // A parent that died before the call above sends no signal any more.
-  if (parent != ::getppid()) return fail(ErrorCode::kCancelled, "the parent has ended");
-  auto listening = adopt(fd);
-  if (!listening || listening->remote) {
+  TELEMETRYD_TRY(die_with_parent());
+  if (!is_listening_stream(fd) || domain_of(fd) != AF_UNIX) {
     return fail(ErrorCode::kInvalidArgument,
                 "descriptor " + std::to_string(fd) +
                     " is no listening Unix socket; telemetryd starts this program itself, or see "
                     "--listen");
   }
-  return std::move(*listening);
+  return adopt(UniqueFd(fd), "descriptor " + std::to_string(fd));
 }
 
 Result<std::vector<Listening>> listen_tcp(const std::string& host_and_port) {

@@ -42,7 +42,7 @@ struct Listening {
 };
 
 // Those handed over by the service manager (LISTEN_PID, LISTEN_FDS); none when there are none.
-[[nodiscard]] Result<std::vector<Listening>> inherited_listeners();
+[[nodiscard]] Result<std::vector<Listening>> adopt_inherited();
 
 // The listening socket that telemetryd passed as `fd`; ties our life to the parent's.
 [[nodiscard]] Result<Listening> take_listener(int fd);

@@ -76,6 +76,12 @@ Status unavailable(std::string text, std::chrono::milliseconds retry_after) {
   return {.code = StatusCode::kUnavailable, .text = std::move(text), .retry_after = retry_after};
 }
 
+Status exhausted(std::string text) {
+  return {.code = StatusCode::kResourceExhausted,
+          .text = std::move(text),
+          .retry_after = kRetryAfterDefault};
+}
+
 Status status_of(const Refusal& refusal) {
   Status status{.code = code_of(refusal.code), .text = refusal.text, .retry_after = {}};
   if (status.text.empty()) status.text = code_word(refusal.code);

@@ -52,6 +52,8 @@ constexpr std::chrono::milliseconds kRetryAfterDefault{1000};
 
 Status invalid(std::string text);
 Status unavailable(std::string text, std::chrono::milliseconds retry_after = kRetryAfterDefault);
+// What the sender has under way is as much as may be.
+Status exhausted(std::string text);
 
 // The end of a call whose one request was refused.
 Status status_of(const Refusal& refusal);

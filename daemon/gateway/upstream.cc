@@ -60,10 +60,7 @@ std::string bounded(std::string_view text) {
 
 }  // namespace
 
-Upstream::Upstream(loop::Loop& loop,
-                   UniqueFd connected,
-                   Sender sender,
-                   std::function<void()> on_change)
+Upstream::Upstream(loop::Loop& loop, UniqueFd connected, Sender sender, OnChange on_change)
     : sender_(std::move(sender)),
       on_change_(std::move(on_change)),
       timer_(loop, [this] { on_timer(); }),
@@ -176,6 +173,7 @@ void Upstream::send_waiting() {
 
 void Upstream::read(std::span<const std::uint8_t> bytes) {
   const auto tell = on_change_;  // it may destroy this
+  const std::size_t before = requests();
   input_.append(as_text(bytes));
   std::string_view rest = input_;
   while (!closed_ && rest.size() >= frame::kHeaderBytes) {
@@ -196,7 +194,7 @@ void Upstream::read(std::span<const std::uint8_t> bytes) {
   }
   input_.erase(0, input_.size() - rest.size());
   if (!closed_) arm_timer();
-  tell();
+  tell(requests() < before ? Change::kAnswered : Change::kNothingAnswered);
 }
 
 bool Upstream::take(std::uint8_t type, std::string_view payload) {
@@ -297,8 +295,9 @@ void Upstream::on_timer() {
 
 void Upstream::end(const Status& status) {
   const auto tell = on_change_;  // it may destroy this
+  const Change change = idle() ? Change::kNothingAnswered : Change::kAnswered;
   close(status);
-  tell();
+  tell(change);
 }
 
 void Upstream::close(const Status& status) {

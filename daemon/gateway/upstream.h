@@ -29,6 +29,9 @@
 
 namespace telemetryd::gateway {
 
+// Whether a request that was unanswered is so no more.
+enum class Change { kNothingAnswered, kAnswered };
+
 // Who waits for the answer to a request. Each request gets exactly one of the three calls.
 class Waiter {
  public:
@@ -63,8 +66,10 @@ class Upstream {
     bool own_numbers = true;  // false: the numbers are ours, and GOODBYE ends the instance
   };
 
-  // `on_change` after an answer and at the end; it may destroy the upstream.
-  Upstream(loop::Loop& loop, UniqueFd connected, Sender sender, std::function<void()> on_change);
+  using OnChange = std::function<void(Change)>;
+
+  // `on_change` after what the daemon said and at the end; it may destroy the upstream.
+  Upstream(loop::Loop& loop, UniqueFd connected, Sender sender, OnChange on_change);
   ~Upstream();
   Upstream(const Upstream&) = delete;
   Upstream& operator=(const Upstream&) = delete;
@@ -110,7 +115,7 @@ class Upstream {
   void close(const Status& status);
 
   Sender sender_;
-  std::function<void()> on_change_;
+  OnChange on_change_;
   std::string input_;
   std::string gateway_refused_;
   bool welcomed_ = false;

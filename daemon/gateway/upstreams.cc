@@ -22,7 +22,7 @@ bool policy_is_off(const std::filesystem::path& ingest_socket) {
 
 }  // namespace
 
-Upstreams::Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change)
+Upstreams::Upstreams(loop::Loop& loop, std::string ingest_socket, Upstream::OnChange on_change)
     : loop_(loop),
       ingest_socket_(std::move(ingest_socket)),
       on_change_(std::move(on_change)),
@@ -100,13 +100,14 @@ Upstream* Upstreams::find_or_open(const Key& key, Upstream::Sender sender, Statu
       why = unavailable("telemetryd is not reachable");
       return nullptr;
     }
-    found =
-        upstreams_
-            .emplace(
-                key,
-                Entry{.upstream = std::make_unique<Upstream>(
-                          loop_, std::move(*connected), std::move(sender), [this] { changed(); })})
-            .first;
+    found = upstreams_
+                .emplace(key,
+                         Entry{.upstream = std::make_unique<Upstream>(
+                                   loop_,
+                                   std::move(*connected),
+                                   std::move(sender),
+                                   [this](Change change) { changed(change); })})
+                .first;
   }
   found->second.used = ++uses_;
   return found->second.upstream.get();
@@ -151,16 +152,16 @@ bool Upstreams::daemon_reachable() const {
 void Upstreams::say_refused(const std::string& reason) {
   if (said_refused_.active()) return;
   said_refused_.start_once(kSayRefusedAgain);
-  log::warn("daemon_refused_gateway", {{"reason", log::quoted(reason)}});
+  log::warn("daemon_refused_gateway", {{"reason", reason}});
 }
 
-void Upstreams::changed() {
+void Upstreams::changed(Change change) {
   for (const auto& [key, entry] : upstreams_) {
     const std::string& reason = entry.upstream->gateway_refused();
     if (!reason.empty()) say_refused(reason);
   }
   std::erase_if(upstreams_, [](const auto& each) { return each.second.upstream->closed(); });
-  on_change_();
+  on_change_(change);
 }
 
 }  // namespace telemetryd::gateway

@@ -6,8 +6,9 @@
 //
 // Owns:    the connections.
 // Thread:  loop.
-// Limits:  kConnectionsMax, kConnectionsPerUidMax, kConnectionsRemoteMax; the bytes on their way
-// are Room's. Fails:   a request that finds no place or no daemon is told Waiter::lost at once.
+// Limits:  kConnectionsMax, kConnectionsPerUidMax, kConnectionsRemoteMax; the bytes on their
+//          way are Room's.
+// Fails:   a request that finds no place or no daemon is told Waiter::lost at once.
 
 #pragma once
 
@@ -32,8 +33,8 @@ class Upstreams {
   // What the daemon has against gateways is the same for all of them.
   static constexpr std::chrono::milliseconds kSayRefusedAgain{60'000};
 
-  // `on_change`: an answer came, or a connection ended; there may be room.
-  Upstreams(loop::Loop& loop, std::string ingest_socket, std::function<void()> on_change);
+  // `on_change`: the daemon said something, or a connection ended; there may be room.
+  Upstreams(loop::Loop& loop, std::string ingest_socket, Upstream::OnChange on_change);
   ~Upstreams();
   Upstreams(const Upstreams&) = delete;
   Upstreams& operator=(const Upstreams&) = delete;
@@ -73,12 +74,12 @@ class Upstreams {
   bool make_room(std::uint32_t uid);
   bool close_idle(const std::function<bool(const Key&)>& may_go);
   std::size_t count_of(std::uint32_t uid) const;
-  void changed();
+  void changed(Change change);
   void say_refused(const std::string& reason);
 
   loop::Loop& loop_;
   const std::string ingest_socket_;
-  const std::function<void()> on_change_;
+  const Upstream::OnChange on_change_;
   std::map<Key, Entry> upstreams_;
   std::uint64_t uses_ = 0;
   loop::Timer said_refused_;

@@ -43,6 +43,41 @@ TEST(Idle, ARequestWithoutItsAnswerKeepsTheGateway) {
   }));
 }
 
+// A connection that telemetryd closes, or that ended for being quiet, is nobody's request.
+TEST(Idle, TheEndOfAQuietConnectionToTelemetrydDoesNotPutItOff) {
+  HubRig rig(20ms);
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublish);
+  call.send(request_bytes(1));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return call.caller->over(); }));
+  EXPECT_EQ(rig.hub.upstreams().connections(), 1u);
+  rig.clock.advance(19ms);
+  rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.hang_up(); });
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.hub.upstreams().connections() == 0; }));
+  EXPECT_EQ(rig.stopping, 0);
+  rig.clock.advance(1ms);
+  EXPECT_TRUE(turn_until(rig.loop, [&] { return rig.stopped == 1; }));
+}
+
+TEST(Idle, AnAnswerIsTheLastThingThatHappened) {
+  HubRig rig(20ms);
+  rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublish);
+  call.send(request_bytes(1));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 1; }));
+  rig.clock.advance(19ms);
+  rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(1); });
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return call.caller->over(); }));
+  rig.clock.advance(19ms);
+  // Longer than the timer takes that was set when the hub began.
+  const auto later = std::chrono::steady_clock::now() + 60ms;
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return std::chrono::steady_clock::now() > later; }));
+  EXPECT_EQ(rig.stopping, 0);
+  rig.clock.advance(1ms);
+  EXPECT_TRUE(turn_until(rig.loop, [&] { return rig.stopped == 1; }));
+}
+
 TEST(Stopping, WaitsForTheAnswersThatAreOnTheirWay) {
   HubRig rig;
   rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
@@ -81,7 +116,7 @@ TEST(Room, WhatManyCallsBringAtOnceIsTurnedAwayAboveTheBytesOfAUid) {
   for (std::size_t i = 0; i < calls.size(); ++i) {
     EXPECT_EQ(calls[i].caller->over(), i >= 15) << i;
     if (i < 15) continue;
-    EXPECT_EQ(calls[i].caller->ended->code, StatusCode::kUnavailable);
+    EXPECT_EQ(calls[i].caller->ended->code, StatusCode::kResourceExhausted);
     EXPECT_TRUE(calls[i].caller->ended->retry_after);
   }
   const auto other = rig.begin(Kind::kPublish, 1001);
@@ -164,6 +199,29 @@ TEST(Flood, ASenderThatGivesUpAThousandCallsInASecondIsCutOffOnce) {
   for (int i = 0; i < 5; ++i) rig.hub.given_up(1000, "");
   ASSERT_EQ(rig.floods.size(), 1u);
   EXPECT_EQ(rig.floods[0].first, 1000u);
+}
+
+// Every sender can bring the line about, with every request.
+TEST(Upstreams, ThatTelemetrydRefusesTheGatewayIsLoggedOnceForAllSenders) {
+  HubRig rig;
+  rig.daemon.on_hello([](FakeDaemon::Peer& peer) {
+    peer.closing(frame::Code::kProtocol, "not its gateway");
+    peer.hang_up();
+  });
+  rig.daemon.start();
+  testing::internal::CaptureStdout();
+  for (std::uint32_t i = 0; i < 12; ++i) {
+    const auto call = rig.begin(Kind::kPublish, 1000 + i % 3);
+    call.send(request_bytes(1));
+    const bool over = turn_until(rig.loop, [&] { return call.caller->over(); });
+    EXPECT_TRUE(over && call.caller->ended->code == StatusCode::kUnavailable) << i;
+  }
+  const std::string log = testing::internal::GetCapturedStdout();
+  const std::string_view line = "daemon_refused_gateway";
+  const std::size_t first = log.find(line);
+  ASSERT_NE(first, std::string::npos) << log;
+  EXPECT_EQ(log.find(line, first + 1), std::string::npos) << log;
+  EXPECT_NE(log.find("reason=\"protocol: not its gateway\""), std::string::npos) << log;
 }
 
 TEST(Upstreams, ThereAreOnlySoManyInstancesOfAUserAndIdleOnesMakeRoom) {

@@ -40,7 +40,7 @@ class UpstreamTest : public testing::Test {
                                                            .context = kContext,
                                                            .first_frame = first_frame,
                                                            .own_numbers = own_numbers},
-                                          [] {});
+                                          [](Change) {});
   }
 
   void submit(std::uint64_t number, std::uint64_t oldest = 0) {
@@ -223,7 +223,7 @@ TEST_F(UpstreamTest, BytesThatAreNoFramesEndTheConnection) {
         std::make_unique<Upstream>(loop,
                                    std::move(*connected),
                                    Upstream::Sender{.instance = instance_of(), .context = kContext},
-                                   [] {});
+                                   [](Change) {});
     submit(1);
     EXPECT_NE(next().find("lost: telemetryd sent a"), std::string::npos);
     upstream.reset();
