@@ -4,12 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "server/event_query.h"
-#include "server/registry.h"
-#include "server/server.h"
-#include "server/storage.h"
-#include "support/temp_dir.h"
-#include "unit/server/support.h"
+#include "unit/server/http_fixture.h"
 
 namespace telemetryd::server {
 namespace {
@@ -22,31 +17,18 @@ using test::Reply;
 using test::request_text;
 using test::Upload;
 
-class NativeHttp : public testing::Test {
+class NativeHttp : public test::ServerHttp {
  protected:
   NativeHttp() {
-    auto storage = open_storage(database(), StorageMode::kCreate).value();
-    Registry registry(storage.database, clock_);
-    registry.create_organization("acme").value();
-    const auto tools = registry.create_application("acme", "tools").value();
-    const auto other = registry.create_application("acme", "other").value();
-    credentials_ = registry.create_token(tools, storage.sealer).value();
-    other_credentials_ = registry.create_token(other, storage.sealer).value();
-    revoked_ = registry.create_token(tools, storage.sealer).value();
-    registry.revoke_token(revoked_.id).value();
-    expiring_ = registry.create_token(tools, storage.sealer).value();
-    registry.expire_token(expiring_.id, clock_.unix_ms() + 60'000).value();
-    start({});
+    {
+      auto storage = open_storage(database(), StorageMode::kWrite).value();
+      Registry registry(storage.database, clock_);
+      const auto tools = registry.find_application("acme", "tools").value();
+      expiring_ = registry.create_token(tools, storage.sealer).value();
+      registry.expire_token(expiring_.id, clock_.unix_ms() + 60'000).value();
+    }
+    start_with({});
   }
-
-  void start(ServerOptions options) {
-    server_.reset();
-    options.database = database();
-    options.listen = parse_listen("127.0.0.1:0").value();
-    server_ = Server::start(std::move(options), clock_).value();
-  }
-
-  std::filesystem::path database() const { return dir_ / "server.db"; }
 
   Upload upload(std::uint32_t first, std::uint32_t count) const {
     Upload made;
@@ -58,41 +40,7 @@ class NativeHttp : public testing::Test {
     return made;
   }
 
-  Reply send(const Upload& made) {
-    return Connection(server_->port()).exchange(request_text(made));
-  }
-
-  // The request with one header replaced, or taken out.
-  Reply send_with(const Upload& made, const std::string& name, std::optional<std::string> value) {
-    auto headers = made.headers();
-    headers.erase(name);
-    if (value) headers[name] = *value;
-    return Connection(server_->port())
-        .exchange(request_text("POST", made.path, headers, made.body));
-  }
-
-  LedgerRow ledger() {
-    auto storage = open_storage(database(), StorageMode::kRead).value();
-    return read_ledger(storage.database, {.organization = "acme", .application = "tools"})
-        .value()
-        .at(0);
-  }
-
-  static void expect_error(const Reply& reply, int status, const std::string& code) {
-    EXPECT_EQ(reply.status, status) << reply.body;
-    EXPECT_EQ(reply.code(), code);
-    EXPECT_FALSE(reply.json().at("error").at("message").get<std::string>().empty());
-    EXPECT_EQ(reply.headers.at("X-Clacks-Overhead"), "GNU Terry Pratchett");
-    EXPECT_EQ(reply.headers.at("Content-Type"), "application/json");
-  }
-
-  const test::TempDir dir_;
-  test::SharedClock clock_;
-  NewToken credentials_;
-  NewToken other_credentials_;
-  NewToken revoked_;
   NewToken expiring_;
-  std::unique_ptr<Server> server_;
 };
 
 TEST_F(NativeHttp, StoresAndSaysExactlyWhat) {
@@ -231,8 +179,8 @@ TEST_F(NativeHttp, ATokenEndsAtItsExpiry) {
 
 TEST_F(NativeHttp, ATokenIsForItsPathOnly) {
   Upload made = upload(1, 1);
-  made.token = other_credentials_.token;
-  made.secret = other_credentials_.secret;
+  made.token = other_.token;
+  made.secret = other_.secret;
   expect_error(send(made), 403, "forbidden");
   made.path = "/v1/native/acme/other";
   EXPECT_EQ(send(made).status, 200);
@@ -268,7 +216,7 @@ TEST_F(NativeHttp, ASignatureCoversEverythingThatIsSigned) {
                401,
                "invalid_signature");
   Upload other = good;
-  other.secret = other_credentials_.secret;
+  other.secret = other_.secret;
   expect_error(send(other), 401, "invalid_signature");
   // A refused request has not used its nonce up: an attacker could otherwise burn a sender's.
   EXPECT_EQ(send(good).status, 200);
@@ -287,7 +235,7 @@ TEST_F(NativeHttp, AReplayIs409AlsoAfterARestart) {
   made.timestamp_s += 600;
   EXPECT_EQ(send(made).status, 200);
   expect_error(send(made), 409, "replayed");
-  start({});
+  start_with({});
   expect_error(send(made), 409, "replayed");
   clock_.advance(seconds(1200));
   expect_error(send(made), 409, "replayed");
@@ -296,7 +244,7 @@ TEST_F(NativeHttp, AReplayIs409AlsoAfterARestart) {
 }
 
 TEST_F(NativeHttp, AFullNonceMemoryIs429) {
-  start({.nonces = {.per_token_max = 1, .total_max = 10}});
+  start_with({.nonces = {.per_token_max = 1, .total_max = 10}});
   EXPECT_EQ(send(upload(1, 1)).status, 200);
   const Reply reply = send(upload(2, 1));
   expect_error(reply, 429, "rate_limit_exceeded");
