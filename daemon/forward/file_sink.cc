@@ -158,7 +158,7 @@ void FileSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> do
   v1::Outcome outcome = delivered();
   const std::string lines = lines_of(lease, outcome);
   if (const auto appended = append_lines(path_, lines); !appended) {
-    return done(outcome_of(appended.error()));
+    return done(outcome_of(appended.error().with_context("url")));
   }
   outcome.set_body_bytes(lines.size());
   done(std::move(outcome));
@@ -166,7 +166,7 @@ void FileSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> do
 
 void FileSink::probe(std::function<void(ProbeOutcome)> done) {
   const auto fd = open_target(path_);
-  if (!fd) return done({false, printable(fd.error().message())});
+  if (!fd) return done({false, printable(fd.error().with_context("url").message())});
   done({true, printable(path_.native() + " can be written")});
 }
 

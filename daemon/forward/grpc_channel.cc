@@ -41,17 +41,19 @@ void silence_library() {
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
 }
 
-Result<std::string> pem(const std::filesystem::path& file) {
+Result<std::string> pem(std::string_view key, const std::filesystem::path& file) {
   if (file.empty()) return std::string();
-  return read_file(file, kPemBytesMax);
+  auto text = read_file(file, kPemBytesMax);
+  if (!text) return fail(text.error().with_context(std::string(key)));
+  return text;
 }
 
 Result<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(const GrpcPeer& peer) {
   if (!peer.tls) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions options;
-  TELEMETRYD_ASSIGN(options.pem_root_certs, pem(peer.ca_file));
-  TELEMETRYD_ASSIGN(options.pem_cert_chain, pem(peer.client_cert_file));
-  TELEMETRYD_ASSIGN(options.pem_private_key, pem(peer.client_key_file));
+  TELEMETRYD_ASSIGN(options.pem_root_certs, pem("ca_file", peer.ca_file));
+  TELEMETRYD_ASSIGN(options.pem_cert_chain, pem("client_cert_file", peer.client_cert_file));
+  TELEMETRYD_ASSIGN(options.pem_private_key, pem("client_key_file", peer.client_key_file));
   auto credentials = grpc::SslCredentials(options);
   wipe(options.pem_private_key);
   return credentials;

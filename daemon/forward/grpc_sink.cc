@@ -46,12 +46,13 @@ struct GrpcSink::Delivery {
 
 Result<Secret> GrpcSink::token() const {
   if (destination_.token_file.empty()) return Secret();
-  TELEMETRYD_ASSIGN(Secret secret, Secret::read(destination_.token_file));
+  TELEMETRYD_ASSIGN(Secret secret, read_secret("token_file", destination_.token_file));
   if (std::ranges::all_of(secret.text(), [](char c) { return c >= ' ' && c <= '~'; })) {
     return secret;
   }
-  return fail(ErrorCode::kInvalidArgument,
-              destination_.token_file.native() + ": a token is printable ASCII only");
+  return fail(
+      ErrorCode::kInvalidArgument,
+      "token_file: " + destination_.token_file.native() + ": a token is printable ASCII only");
 }
 
 Result<std::shared_ptr<GrpcChannel>> GrpcSink::channel() {

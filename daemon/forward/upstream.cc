@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <unistd.h>
 #include <utility>
 
+#include "base/io.h"
 #include "forward/version.h"
 
 namespace telemetryd::forward {
@@ -18,7 +21,19 @@ std::string without(std::string text, std::string_view secret) {
   return text;
 }
 
+// The TLS library names neither the key nor, for a certificate, the reason.
+Result<void> check_readable(std::string_view key, const std::filesystem::path& file) {
+  if (file.empty() || ::access(file.c_str(), R_OK) == 0) return {};
+  return fail(error_from_errno(errno, std::string(key) + ": " + file.native()));
+}
+
 }  // namespace
+
+Result<Secret> read_secret(std::string_view key, const std::filesystem::path& file) {
+  auto secret = Secret::read(file);
+  if (!secret) return fail(secret.error().with_context(std::string(key)));
+  return secret;
+}
 
 Result<UrlParts> split_url(std::string_view url) {
   UrlParts parts;
@@ -63,6 +78,11 @@ Result<HttpRequest> base_request(const config::Destination& destination,
     return fail(ErrorCode::kFailedPrecondition,
                 "plain http to " + parts.host + " is not allowed; use https");
   }
+  if (parts.tls) {
+    TELEMETRYD_TRY(check_readable("ca_file", destination.ca_file));
+    TELEMETRYD_TRY(check_readable("client_cert_file", destination.client_cert_file));
+    TELEMETRYD_TRY(check_readable("client_key_file", destination.client_key_file));
+  }
   while (url.ends_with('/')) url.pop_back();
   HttpRequest request;
   request.url = url.append(suffix);
@@ -104,9 +124,9 @@ void probe_health(const config::Destination& destination,
 Result<Credentials> Credentials::read(const config::Destination& destination) {
   Credentials credentials;
   if (!destination.token_file.empty()) {
-    TELEMETRYD_ASSIGN(credentials.token_, Secret::read(destination.token_file));
+    TELEMETRYD_ASSIGN(credentials.token_, read_secret("token_file", destination.token_file));
   }
-  TELEMETRYD_ASSIGN(credentials.secret_, Secret::read(destination.secret_file));
+  TELEMETRYD_ASSIGN(credentials.secret_, read_secret("secret_file", destination.secret_file));
   return credentials;
 }
 

@@ -51,6 +51,9 @@ void probe_health(const config::Destination& destination,
                   const std::function<void(ProbeOutcome)>& done,
                   std::function<void()> healthy);
 
+// A problem names the key of the destination and the file.
+[[nodiscard]] Result<Secret> read_secret(std::string_view key, const std::filesystem::path& file);
+
 // Token and secret, read for one request and wiped after it.
 class Credentials {
  public:

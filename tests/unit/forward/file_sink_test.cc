@@ -102,6 +102,8 @@ TEST_F(FileSinkTest, AMissingFolderIsHeldAndSaysSo) {
   path_ = dir_ / "absent" / "events.jsonl";
   const v1::Outcome outcome = send(lease_of(1));
   EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+  const std::string named = "url: " + path_.parent_path().native() + ": ";
+  EXPECT_EQ(outcome.error().substr(0, named.size()), named);
   EXPECT_NE(outcome.error().find("the folder does not exist"), std::string::npos);
 }
 

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "base/io.h"
+#include "forward/grpc_channel.h"
+#include "forward/http.h"
 #include "support/fake_clock.h"
 #include "support/temp_dir.h"
 
@@ -50,6 +52,52 @@ TEST(Credentials, ATokenIsSentWhenThereIsOneAndNeitherIsEverQuoted) {
   credentials->authorize(request);
   EXPECT_EQ(request.headers, std::vector<std::string>{"Authorization: Bearer tk_1"});
   EXPECT_EQ(credentials->hide("tk_1 with s3cret and tk_1"), "[hidden] with [hidden] and [hidden]");
+}
+
+TEST(Files, AProblemWithOneNamesItsKeyAndItself) {
+  test::TempDir dir;
+  const test::FakeClock clock;
+  Http http;
+  GrpcCalls grpc([&http] { http.wake(); });
+  const SinkContext context{.http = http, .grpc = grpc, .clock = clock};
+  config::Destination good;
+  good.url = "https://localhost:1";
+  good.secret_file = dir / "secret";
+  ASSERT_TRUE(replace_file(good.secret_file, "s3cret\n", 0600));
+  ASSERT_TRUE(replace_file(dir / "open", "s3cret\n", 0644));
+  ASSERT_TRUE(Credentials::read(good));
+  ASSERT_TRUE(base_request(good, good.url, "/x", context));
+
+  const struct {
+    const char* key;
+    std::filesystem::path config::Destination::* file;
+    const char* name;
+  } rows[] = {
+      {"token_file", &config::Destination::token_file, "absent"},
+      {"token_file", &config::Destination::token_file, "open"},
+      {"secret_file", &config::Destination::secret_file, "absent"},
+      {"secret_file", &config::Destination::secret_file, "open"},
+      {"ca_file", &config::Destination::ca_file, "absent"},
+      {"client_cert_file", &config::Destination::client_cert_file, "absent"},
+      {"client_key_file", &config::Destination::client_key_file, "absent"},
+  };
+
+  for (const auto& row : rows) {
+    SCOPED_TRACE(std::string(row.key) + " = " + row.name);
+    config::Destination destination = good;
+    destination.*row.file = dir / row.name;
+    const auto credentials = Credentials::read(destination);
+    const auto request = base_request(destination, destination.url, "/x", context);
+    ASSERT_NE(credentials.has_value(), request.has_value());
+    const std::string said =
+        credentials ? request.error().message() : credentials.error().message();
+    const std::string expected = std::string(row.key) + ": " + (dir / row.name).native() + ": ";
+    EXPECT_EQ(said.substr(0, expected.size()), expected) << said;
+  }
+  // What is not used is not looked at.
+  good.url = "http://localhost:1";
+  good.ca_file = dir / "absent";
+  EXPECT_TRUE(base_request(good, good.url, "/x", context));
 }
 
 }  // namespace
