@@ -1,6 +1,8 @@
 """Senders that mean harm, each a process of its own so that it can be another user: hostile.py WHAT SOCKET UID."""
 
+import collections
 import gzip
+import json
 import os
 import socket
 import struct
@@ -130,9 +132,28 @@ def many_connections(path):
     print("refused", refused)
 
 
+def many_large(path):
+    """5 connections with 64 calls of 1 MiB each, begun before the first is answered; what came of them, as JSON."""
+    import grpc
+    import rig
+    large = rig.request([rig.event(b"large", rig.text(99, bytes(60_000))) for _ in range(17)])
+    channels = [grpc.insecure_channel("unix:" + path, options=(("grpc.use_local_subchannel_pool", 1),)) for _ in range(5)]
+    calls = [channel.unary_unary(rig.PUBLISH, rig.same, rig.same) for channel in channels for _ in range(64)]
+    futures = [call.future(large, timeout=rig.PATIENCE) for call in calls]
+    print("sent", flush=True)
+    seen = collections.Counter()
+    for future in futures:
+        try:
+            future.result()
+            seen["OK"] += 1
+        except grpc.RpcError as error:
+            seen[f"{error.code().name} {rig.retry_info(error)}"] += 1
+    print(json.dumps(seen))
+
+
 if __name__ == "__main__":
     what, path, uid = sys.argv[1:]
     become(int(uid))
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     {each.__name__: each for each in (ping_flood, rapid_reset, never_read, zip_bomb, garbage,
-                                      many_connections)}[what](path)
+                                      many_connections, many_large)}[what](path)

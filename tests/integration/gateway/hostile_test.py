@@ -1,7 +1,9 @@
 """Does a sender that means harm cost itself something, and nobody else?"""
 
+import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import unittest
@@ -9,12 +11,16 @@ import unittest
 from http2 import END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Http2, literal
 from rig import PATIENCE, RigTest, acknowledged, event, request, wait_until
 
+READ_BELOW = 8 << 20  # Room::kReadBelow
+MEMORY_MAX = 256 << 20  # of systemd/telemetryd-gateway.service
+
 HOSTILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hostile.py")
 
 
 class Hostile(RigTest):
-    def attack(self, what):
-        uid = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
+    def attack(self, what, uid=None):
+        if uid is None:
+            uid = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
         return subprocess.Popen([sys.executable, "-B", HOSTILE, what, self.rig.path, str(uid)],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -90,6 +96,30 @@ class Hostile(RigTest):
         if os.geteuid() != 0:
             self.skipTest("needs root to be two users")
         self.assertEqual(self.outcome("many_connections"), "refused 16")
+
+    def most_memory(self):
+        """The most that the gateway ever had in memory, in bytes, as the kernel accounts it."""
+        with open(f"/proc/{self.rig.gateway.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM:"))
+
+    def test_what_many_large_calls_bring_at_once_fits_in_the_memory_of_the_unit(self):
+        users = ["nobody", "daemon"] if os.geteuid() == 0 else [pwd.getpwuid(os.geteuid()).pw_name]
+        # What is accepted stays unanswered, so all that may be in the gateway is.
+        self.rig.daemon.send_signal(signal.SIGSTOP)
+        attackers = [self.attack("many_large", pwd.getpwnam(user).pw_uid) for user in users]
+        for attacker in attackers:
+            self.addCleanup(attacker.kill)
+            self.assertEqual(attacker.stdout.readline(), "sent\n")
+        # It reads until every user has as much unanswered as is read at all.
+        self.assertTrue(wait_until(lambda: self.most_memory() > len(users) * READ_BELOW))
+        self.rig.daemon.send_signal(signal.SIGCONT)
+        for attacker in attackers:
+            outcomes = json.loads(attacker.communicate(timeout=PATIENCE)[0])
+            self.assertEqual(sum(outcomes.values()), 5 * 64)
+            self.assertLessEqual(set(outcomes), {"OK", "RESOURCE_EXHAUSTED 1000"}, outcomes)
+            self.assertGreater(outcomes["OK"], 0)
+        self.publish_beside()
+        self.assertLess(self.most_memory(), MEMORY_MAX * 3 // 4)
 
     def test_a_stream_that_never_reads_its_refusals_is_read_no_further(self):
         attacker = self.attack("never_read")
