@@ -5,7 +5,6 @@ strace watches a real daemon while producers hand in events; trace.py judges eve
 """
 
 import argparse
-import signal
 import sys
 
 import rig as rigs
@@ -13,13 +12,7 @@ import trace
 from rig import Broken, Untested
 
 
-def record(rig, quick):
-    """Returns the lines of the trace."""
-    file = rig.folder / "strace.out"
-    rig.write_config()
-    # -s: whole frames; -xx: bytes as hex; -y: paths and sockets beside the descriptors.
-    rig.start_daemon(prefix=("strace", "-f", "-D", "-q", "-y", "-xx", "-s", "1000000", "-o", str(file),
-                             "-e", "signal=none", "-e", "trace=" + trace.CALLS), timeout_s=60)
+def hand_in(rig, quick):
     singles = 100 if quick else 1000
     producers = [rigs.Producer(rig, "waits", 1, singles, flush_each=True),
                  rigs.Producer(rig, "streams", 2, 20 * singles, frame_bytes=2048),
@@ -28,22 +21,18 @@ def record(rig, quick):
         last = producer.finish(240)
         if last["acknowledged"] != producer.events:
             raise Broken(f"{producer.name} handed in {producer.events} events and was told {last}")
-    rig.daemon.send_signal(signal.SIGTERM)
-    rig.daemon.wait(60)
-    return file.read_text(errors="replace").splitlines()
 
 
 def main():
     options = rigs.arguments(argparse.ArgumentParser(description=__doc__))
-    refused = rigs.strace_refused()
-    if refused:
+    if refused := rigs.strace_refused():
         print(f"SKIPPED: the trace of acknowledgements needs strace: {refused}")
         return rigs.SKIPPED
     summary = {}
     with rigs.Rig(options.build, telemetryd=options.telemetryd, keep=options.keep, commit_delay_ms=5) as rig:
 
         def prove():
-            judge = trace.Judge().read(record(rig, options.quick))
+            judge = trace.Judge().read(trace.record(rig, lambda rig: hand_in(rig, options.quick)))
             summary.update(frames=judge.frames, acks=judge.acks, syncs=len(judge.syncs))
             if judge.problems:
                 raise Broken(f"{len(judge.problems)} of {judge.acks} acknowledgements came too early; " + judge.problems[0])

@@ -7,7 +7,6 @@ One strace watches a real daemon and the gateway that it starts; trace.py judges
 import argparse
 import os
 import pathlib
-import signal
 import sys
 
 import rig as rigs
@@ -35,29 +34,17 @@ def publish(rig):
                 raise Broken(f"request {number} was answered with {answer}")
 
 
-def record(rig):
-    """Returns the lines of the trace."""
-    file = rig.folder / "strace.out"
-    rig.write_config(more=f'[gateway]\nprogram = "{rig.bin / "telemetryd-gateway"}"\n')
-    rig.start_daemon(prefix=("strace", "-f", "-D", "-q", "-y", "-xx", "-s", "1000000", "-o", str(file),
-                             "-e", "signal=none", "-e", "trace=" + trace.CALLS), timeout_s=60)
-    publish(rig)
-    rig.daemon.send_signal(signal.SIGTERM)
-    rig.daemon.wait(60)
-    return file.read_text(errors="replace").splitlines()
-
-
 def main():
     options = rigs.arguments(argparse.ArgumentParser(description=__doc__))
-    refused = rigs.strace_refused()
-    if refused:
+    if refused := rigs.strace_refused():
         print(f"SKIPPED: the trace of answers needs strace: {refused}")
         return rigs.SKIPPED
     summary = {}
     with rigs.Rig(options.build, telemetryd=options.telemetryd, keep=options.keep, commit_delay_ms=5) as rig:
 
         def prove():
-            judge = trace.PublishJudge().read(record(rig))
+            gateway = f'[gateway]\nprogram = "{rig.bin / "telemetryd-gateway"}"\n'
+            judge = trace.PublishJudge().read(trace.record(rig, publish, more=gateway))
             summary.update(answers=len(judge.answered), acks=judge.acks, syncs=len(judge.syncs))
             if judge.problems:
                 raise Broken(f"{len(judge.problems)} came too early; " + judge.problems[0])

@@ -6,6 +6,7 @@ call began before its line's place and, unless the line says `unfinished`, ended
 
 import bisect
 import re
+import signal
 import struct
 
 HELLO, EVENTS, ACK = 1, 2, 65
@@ -20,6 +21,19 @@ SENDS = {"write", "writev", "sendto", "sendmsg"}
 RECEIVES = {"read", "readv", "recvfrom", "recvmsg"}
 SYNCS = {"fdatasync", "fsync"}
 CALLS = ",".join(sorted(SENDS | RECEIVES | SYNCS | {"pwrite64"}))
+
+
+def record(rig, work, more=""):
+    """The lines of the trace of a daemon, and what it starts, from its start to its end, with `work` between."""
+    file = rig.folder / "strace.out"
+    rig.write_config(more=more)
+    # -s: whole frames; -xx: bytes as hex; -y: paths and sockets beside the descriptors.
+    rig.start_daemon(prefix=("strace", "-f", "-D", "-q", "-y", "-xx", "-s", "1000000", "-o", str(file),
+                             "-e", "signal=none", "-e", "trace=" + CALLS), timeout_s=60)
+    work(rig)
+    rig.daemon.send_signal(signal.SIGTERM)
+    rig.daemon.wait(60)
+    return file.read_text(errors="replace").splitlines()
 
 
 def plain(path):

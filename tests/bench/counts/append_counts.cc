@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "bench/event_bytes.h"
 #include "event/event.h"
 #include "store/store.h"
 
@@ -28,7 +29,6 @@ namespace {
 
 using namespace telemetryd;
 
-constexpr std::size_t kEventBytes = 182;  // as the load generator's events
 constexpr std::uint32_t kWarmUp = 16;
 
 [[noreturn]] void give_up(const std::string& why) {
@@ -36,37 +36,14 @@ constexpr std::uint32_t kWarmUp = 16;
   std::exit(1);
 }
 
-void put_bytes(std::string& out, unsigned field, std::string_view value) {
-  out += static_cast<char>(field << 3 | 2);
-  std::size_t size = value.size();
-  for (; size >= 0x80; size >>= 7) out += static_cast<char>(size | 0x80);
-  out += static_cast<char>(size);
-  out += value;
-}
-
-std::string attribute(std::string_view key, std::string_view value) {
-  std::string out;
-  put_bytes(out, 1, key);
-  put_bytes(out, 2, value);
-  return out;
-}
-
-// An EventBatch of one event: ID, name, time, four string attributes.
+// An EventBatch of one event, as the load generator's.
 std::string make_batch() {
-  std::string event;
-  put_bytes(event, 1, std::string_view("\1\2\3\4\5\6\x71\x08\x81\x0a\x0b\x0c\x0d\x0e\x0f\x10", 16));
-  put_bytes(event, 3, "command.finished");
-  event += static_cast<char>(5 << 3 | 1);
-  event += "\1\2\3\4\5\6\7\x18";
-  put_bytes(event, 14, attribute("command", "build"));
-  put_bytes(event, 14, attribute("platform", "linux-x86_64"));
-  put_bytes(event, 14, attribute("version", "1.24.3"));
-  // Tag and length of the attribute; tag and length of key and value; the key.
-  const std::size_t left = kEventBytes - event.size() - 2 - 4 - 6;
-  put_bytes(event, 14, attribute("target", std::string(left, 'x')));
-  if (event.size() != kEventBytes) give_up("the event has the wrong size");
+  constexpr std::uint64_t kTime = 0x1807060504030201;
   std::string batch;
-  put_bytes(batch, 1, event);
+  bench::put_bytes(
+      batch,
+      1,
+      bench::make_event({"\1\2\3\4\5\6\x71\x08\x81\x0a\x0b\x0c\x0d\x0e\x0f\x10", 16}, kTime));
   return batch;
 }
 

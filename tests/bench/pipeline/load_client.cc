@@ -29,14 +29,16 @@
 #include <unistd.h>
 #include <vector>
 
+#include "bench/event_bytes.h"
 #include "frame/frame.h"
 
 namespace {
 
 using namespace telemetryd;
+using bench::kEventBytes;
+using bench::put_bytes;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::size_t kEventBytes = 182;  // encoded Event with four string attributes
 constexpr std::chrono::milliseconds kWarmUp{200};
 constexpr std::size_t kLatenciesMax = 4u << 20;
 constexpr int kPatienceMs = 20'000;
@@ -86,48 +88,16 @@ bool parse(int argc, char** argv, Options& options) {
   std::exit(1);
 }
 
-void put_bytes(std::string& out, unsigned field, std::string_view value) {
-  out += static_cast<char>(field << 3 | 2);
-  std::size_t size = value.size();
-  for (; size >= 0x80; size >>= 7) out += static_cast<char>(size | 0x80);
-  out += static_cast<char>(size);
-  out += value;
-}
-
-std::string attribute(std::string_view key, std::string_view value) {
-  std::string out;
-  put_bytes(out, 1, key);
-  put_bytes(out, 2, value);
-  return out;
-}
-
-// An Event of exactly kEventBytes.
-std::string make_event() {
-  std::string event;
-  const std::array<char, 16> id = {1, 2, 3, 4, 5, 6, 0x71, 8, static_cast<char>(0x81), 10, 11, 12};
-  put_bytes(event, 1, {id.data(), id.size()});
-  put_bytes(event, 3, "command.finished");
-  event += static_cast<char>(5 << 3 | 1);
+std::string event_of_now() {
   const auto now =
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                      std::chrono::system_clock::now().time_since_epoch())
                                      .count());
-  std::array<std::uint8_t, 8> time{};
-  frame::put_u64(time.data(), now);
-  event.append(reinterpret_cast<const char*>(time.data()), time.size());
-  put_bytes(event, 14, attribute("command", "build"));
-  put_bytes(event, 14, attribute("platform", "linux-x86_64"));
-  put_bytes(event, 14, attribute("version", "1.24.3"));
-  // The last value takes up what is left: tag, length, and tag, length, key, tag, length in it.
-  const std::size_t left = kEventBytes - event.size() - 2 - 2 - 6 - 2;
-  put_bytes(event, 14, attribute("target", std::string(left, 'x')));
-  if (event.size() != kEventBytes)
-    give_up("the event has " + std::to_string(event.size()) + " bytes");
-  return event;
+  return bench::make_event({"\1\2\3\4\5\6\x71\x08\x81\x0a\x0b\x0c\0\0\0\0", 16}, now);
 }
 
 std::string make_frame(const Options& options, bool commit_now) {
-  const std::string event = make_event();
+  const std::string event = event_of_now();
   std::string batch;
   for (std::uint32_t i = 0; i < options.events_per_frame; ++i) put_bytes(batch, 1, event);
   std::array<std::uint8_t, frame::kHeaderBytes + frame::kEventsPrefixBytes> head{};

@@ -9,12 +9,10 @@
 #include "base/bytes.h"
 #include "base/digest.h"
 #include "base/io.h"
-#include "forward/grpc_channel.h"
 #include "forward/upstream.h"
 #include "integration/forward/scripted_server.h"
+#include "integration/forward/sink_fixture.h"
 #include "kit/signature.h"
-#include "support/fake_clock.h"
-#include "support/temp_dir.h"
 #include "telemetry/v1/event.pb.h"
 
 namespace telemetryd::test {
@@ -23,21 +21,9 @@ namespace {
 using nlohmann::json;
 namespace v1 = ::telemetry::v1;
 
-constexpr char kToken[] = "tk_0123456789";
-constexpr char kSecret[] = "secret-secret-secret";
-
-class IngestSink : public ::testing::Test {
+class IngestSink : public SinkTest {
  protected:
-  IngestSink() {
-    destination_.name = "main";
-    destination_.kind = "ingest";
-    destination_.org = "acme";
-    destination_.app = "tools";
-    destination_.token_file = dir_ / "token";
-    destination_.secret_file = dir_ / "secret";
-    EXPECT_TRUE(replace_file(destination_.token_file, std::string(kToken) + "\n", 0600));
-    EXPECT_TRUE(replace_file(destination_.secret_file, std::string(kSecret) + "\n", 0600));
-  }
+  IngestSink() : SinkTest("ingest") {}
 
   // Rows of ten events; the row's seq counts from 1.
   static v1::Lease lease(std::uint32_t events, std::uint32_t attempt = 1) {
@@ -69,18 +55,9 @@ class IngestSink : public ::testing::Test {
     return lease;
   }
 
-  void make_sink(const std::string& url) {
-    destination_.url = url;
-    sink_ = std::make_shared<forward::IngestSink>(
-        destination_, forward::SinkContext{http_, grpc_, clock_, std::chrono::seconds(20)});
-  }
+  void make_sink(const std::string& url) { sink_ = sink_to<forward::IngestSink>(url); }
 
-  v1::Outcome send(const v1::Lease& batch) {
-    std::optional<v1::Outcome> outcome;
-    sink_->begin(batch, [&](v1::Outcome given) { outcome = std::move(given); });
-    while (!outcome) http_.wait(-1, false);
-    return *outcome;
-  }
+  v1::Outcome send(const v1::Lease& batch) { return send_by(*sink_, batch); }
 
   v1::Outcome send(const ScriptedServer& server, const v1::Lease& batch) {
     make_sink(server.url());
@@ -89,10 +66,7 @@ class IngestSink : public ::testing::Test {
 
   forward::ProbeOutcome probe(const std::string& url) {
     make_sink(url);
-    std::optional<forward::ProbeOutcome> outcome;
-    sink_->probe([&](forward::ProbeOutcome given) { outcome = std::move(given); });
-    while (!outcome) http_.wait(-1, false);
-    return *outcome;
+    return probe_by(*sink_);
   }
 
   static std::size_t size_of(const SeenRequest& request) {
@@ -111,11 +85,6 @@ class IngestSink : public ::testing::Test {
                            R"(,"rejected":0,"message":"ok"})");
   }
 
-  TempDir dir_;
-  FakeClock clock_;
-  forward::Http http_;
-  forward::GrpcCalls grpc_{[this] { http_.wake(); }};
-  config::Destination destination_;
   std::shared_ptr<forward::IngestSink> sink_;
 };
 

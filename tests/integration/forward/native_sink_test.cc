@@ -3,10 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "base/io.h"
-#include "forward/grpc_channel.h"
 #include "integration/forward/scripted_server.h"
-#include "support/fake_clock.h"
-#include "support/temp_dir.h"
+#include "integration/forward/sink_fixture.h"
 #include "telemetry/v1/native.pb.h"
 
 namespace telemetryd::test {
@@ -15,22 +13,9 @@ namespace {
 using namespace std::chrono_literals;
 namespace v1 = ::telemetry::v1;
 
-constexpr char kToken[] = "tk_0123456789";
-constexpr char kSecret[] = "secret-secret-secret";
-
-class NativeSink : public ::testing::Test {
+class NativeSink : public SinkTest {
  protected:
-  NativeSink() {
-    destination_.name = "main";
-    destination_.kind = "native";
-    destination_.org = "acme";
-    destination_.app = "tools";
-    destination_.token_file = dir_ / "token";
-    destination_.secret_file = dir_ / "secret";
-    EXPECT_TRUE(replace_file(destination_.token_file, std::string(kToken) + "\n", 0600));
-    EXPECT_TRUE(replace_file(destination_.secret_file, std::string(kSecret) + "\n", 0600));
-    authority_.save(dir_ / "ca.pem", dir_ / "ca.key");
-  }
+  NativeSink() : SinkTest("native") { authority_.save(dir_ / "ca.pem", dir_ / "ca.key"); }
 
   static v1::Lease lease(int events = 2) {
     v1::EventBatch batch;
@@ -45,37 +30,19 @@ class NativeSink : public ::testing::Test {
   }
 
   v1::Outcome send(const std::string& url, const v1::Lease& batch) {
-    destination_.url = url;
-    const auto sink = std::make_shared<forward::NativeSink>(
-        destination_, forward::SinkContext{http_, grpc_, clock_, timeout_});
-    std::optional<v1::Outcome> outcome;
-    sink->begin(batch, [&](v1::Outcome given) { outcome = std::move(given); });
-    while (!outcome) http_.wait(-1, false);
-    return *outcome;
+    return send_by(*sink_to<forward::NativeSink>(url), batch);
   }
 
   v1::Outcome send(const std::string& url) { return send(url, lease()); }
 
   forward::ProbeOutcome probe(const std::string& url) {
-    destination_.url = url;
-    const auto sink = std::make_shared<forward::NativeSink>(
-        destination_, forward::SinkContext{http_, grpc_, clock_, timeout_});
-    std::optional<forward::ProbeOutcome> outcome;
-    sink->probe([&](forward::ProbeOutcome given) { outcome = std::move(given); });
-    while (!outcome) http_.wait(-1, false);
-    return *outcome;
+    return probe_by(*sink_to<forward::NativeSink>(url));
   }
 
   static std::string accept(const SeenRequest& request) {
     return http_success(std::stoi(request.header("X-Batch-Size")));
   }
 
-  TempDir dir_;
-  FakeClock clock_;
-  forward::Http http_;
-  forward::GrpcCalls grpc_{[this] { http_.wake(); }};
-  std::chrono::seconds timeout_{20};
-  config::Destination destination_;
   Identity authority_ = make_identity("test authority", "", nullptr);
 };
 
