@@ -3,6 +3,15 @@
 #include <utility>
 
 namespace telemetryd::store {
+namespace {
+
+Error noted(Error error, std::string* damage) {
+  const bool wrong = error.code() == ErrorCode::kDataLoss;
+  if (wrong && damage != nullptr && damage->empty()) *damage = error.message();
+  return error;
+}
+
+}  // namespace
 
 Error error_from_sqlite(int code, sqlite3* db, std::string_view what) {
   ErrorCode kind = ErrorCode::kUnavailable;
@@ -29,7 +38,8 @@ Result<bool> Rows::next() {
   const int code = sqlite3_step(statement_);
   if (code == SQLITE_ROW) return true;
   if (code == SQLITE_DONE) return false;
-  return fail(error_from_sqlite(code, sqlite3_db_handle(statement_), sqlite3_sql(statement_)));
+  return fail(noted(error_from_sqlite(code, sqlite3_db_handle(statement_), sqlite3_sql(statement_)),
+                    damage_));
 }
 
 std::string_view Rows::bytes(int column) const {
@@ -57,7 +67,8 @@ Result<void> Statement::finish() {
     sqlite3_reset(statement);
     return {};
   }
-  Error error = error_from_sqlite(code, sqlite3_db_handle(statement), sqlite3_sql(statement));
+  Error error =
+      noted(error_from_sqlite(code, sqlite3_db_handle(statement), sqlite3_sql(statement)), damage_);
   sqlite3_reset(statement);
   return fail(std::move(error));
 }
@@ -82,14 +93,19 @@ Result<Statement> Database::prepare(std::string_view sql) {
                                       nullptr);
   Statement statement;
   statement.statement_.reset(raw);
-  if (code != SQLITE_OK) return fail(error_from_sqlite(code, db_.get(), sql));
+  statement.damage_ = damage_.get();
+  if (code != SQLITE_OK) return fail(error(code, sql));
   return statement;
 }
 
 Result<void> Database::exec(const char* sql) {
   const int code = sqlite3_exec(db_.get(), sql, nullptr, nullptr, nullptr);
-  if (code != SQLITE_OK) return fail(error_from_sqlite(code, db_.get(), sql));
+  if (code != SQLITE_OK) return fail(error(code, sql));
   return {};
+}
+
+Error Database::error(int code, std::string_view what) const {
+  return noted(error_from_sqlite(code, db_.get(), what), damage_.get());
 }
 
 Result<std::string> Database::ask(const std::string& sql) {

@@ -30,9 +30,10 @@ Error error_from_sqlite(int code, sqlite3* db, std::string_view what);
 // The rows of a running statement; gives the statement back when it goes.
 class Rows {
  public:
-  explicit Rows(sqlite3_stmt* statement) : statement_(statement) {}
+  Rows(sqlite3_stmt* statement, std::string* damage) : statement_(statement), damage_(damage) {}
 
-  Rows(Rows&& other) noexcept : statement_(std::exchange(other.statement_, nullptr)) {}
+  Rows(Rows&& other) noexcept
+      : statement_(std::exchange(other.statement_, nullptr)), damage_(other.damage_) {}
 
   Rows& operator=(Rows&&) = delete;
 
@@ -52,6 +53,7 @@ class Rows {
 
  private:
   sqlite3_stmt* statement_;
+  std::string* damage_;
 };
 
 class Statement {
@@ -68,7 +70,7 @@ class Statement {
   template <typename... Values>
   [[nodiscard]] Rows query(const Values&... values) {
     bind_all(values...);
-    return Rows(statement_.get());
+    return Rows(statement_.get(), damage_);
   }
 
  private:
@@ -99,6 +101,7 @@ class Statement {
   Result<void> finish();
 
   std::unique_ptr<sqlite3_stmt, Finalize> statement_;
+  std::string* damage_ = nullptr;
   int bind_code_ = SQLITE_OK;
 };
 
@@ -118,11 +121,23 @@ class Database {
 
   sqlite3* handle() const { return db_.get(); }
 
+  // The first error that said that a page is wrong; empty: none did. Wherever it was met and
+  // whatever became of it, it stays here.
+  const std::string& damage() const { return *damage_; }
+
+  void note_damage(std::string_view what) {
+    if (damage_->empty()) *damage_ = what;
+  }
+
  private:
   struct Close {
     void operator()(sqlite3* db) const { sqlite3_close_v2(db); }
   };
 
+  Error error(int code, std::string_view what) const;
+
+  // Statements point to it.
+  std::unique_ptr<std::string> damage_ = std::make_unique<std::string>();
   std::unique_ptr<sqlite3, Close> db_;
 };
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -44,6 +45,22 @@ struct UnbookedDamage {
 struct Correction {
   NewApps new_apps;
   Moves moves;
+};
+
+// What the rows of an app add up to.
+struct CountedRows {
+  std::int64_t queued = 0;
+  std::int64_t queued_bytes = 0;
+  std::int64_t parked = 0;
+};
+
+// How far the check of this run has come.
+struct Verification {
+  std::size_t tables = 0;  // of the small ones
+  Seq from = 0;            // of the events, then of the dead letters
+  bool events_done = false;
+  bool done = false;
+  std::optional<BootMs> slice_boot_ms;
 };
 
 struct LeasedPart {

@@ -1,8 +1,7 @@
 // store/sqlite_store.h: the Store on SQLite.
 //
-// One class over several sources, one per verb: commit, lease, settle, erase, evict, admin, check.
-// Every change of rows is a transaction of one shape: plan, write, commit, then change what is in
-// memory.
+// One class over several sources, by verb. Every change of rows is a transaction of one shape:
+// plan, write, commit, then change what is in memory.
 //
 // Owns:    the connection, the lock, the leases.
 // Thread:  store thread.
@@ -38,8 +37,8 @@ namespace telemetryd::store {
 
 class SqliteStore final : public Store {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<SqliteStore>> open(const Options& options,
-                                                                 const Clock& clock);
+  using Opened = Result<std::unique_ptr<SqliteStore>>;
+  [[nodiscard]] static Opened open(const Options& options, const Clock& clock);
 
   Result<std::vector<Answer>> commit(std::span<const Append> group) override;
   Result<std::optional<std::uint64_t>> high_water(const ClientKey& client) override;
@@ -73,16 +72,11 @@ class SqliteStore final : public Store {
   static constexpr std::uint64_t kEvictBytesMin = 64u << 10;
   static constexpr int kEvictAttemptsMax = 12;
 
-  SqliteStore(Options options,
-              const Clock& clock,
-              std::shared_ptr<StateLock> lock,
-              StateFiles files,
-              Database db);
+  using Lock = std::shared_ptr<StateLock>;
+  SqliteStore(Options options, const Clock& clock, Lock lock, StateFiles files, Database db);
 
-  // sqlite_store.cc
-  static Result<std::unique_ptr<SqliteStore>> open_as_it_is(const Options& options,
-                                                            const Clock& clock,
-                                                            const std::shared_ptr<StateLock>& lock);
+  // sqlite_store_start.cc
+  static Opened open_as_it_is(const Options& options, const Clock& clock, const Lock& lock);
   Result<void> start();
   Result<void> prepare_statements();
   Result<void> start_epoch(const UnbookedDamage& damage);
@@ -90,6 +84,20 @@ class SqliteStore final : public Store {
   Result<void> read_epoch();
   Result<void> read_witness();
   Correction correction_for(const Gap& gap) const;
+
+  // sqlite_store_verify.cc
+  void give_up();
+  Result<void> still_there();
+  void leave_witness();
+  Result<void> verify_slice();
+  Result<void> verify_row();
+
+  // sqlite_store_check.cc
+  Result<std::map<AppId, CountedRows>> count_rows(const std::set<Seq>& without);
+  Result<Moves> follow_rows(const std::set<Seq>& without);
+  Result<void> correct_books();
+
+  // sqlite_store.cc
   Result<void> write_witness(bool sync, bool clean);
   Result<void> write_due_witness();
   Result<void> checkpoint();
@@ -105,7 +113,7 @@ class SqliteStore final : public Store {
   Result<void> transact_once(const std::function<Result<void>()>& write, Booking booking);
   Result<void> commit_transaction();
   void roll_back();
-  Result<void> usable() const;
+  Result<void> usable();
   static int on_wal(void* self, sqlite3* db, const char* name, int pages);
 
   // sqlite_store_book.cc
@@ -145,7 +153,7 @@ class SqliteStore final : public Store {
 
   // sqlite_store_lease.cc
   Result<std::optional<StoredRow>> load_row(Seq seq);
-  Result<void> remove_damaged(const StoredRow& row);
+  Result<void> remove_damaged(const std::vector<StoredRow>& rows);
   Result<DueRows> due_rows(const LeaseRequest& request);
   Seq open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors);
   std::optional<LeasedRow> lend(StoredRow& row, const LeaseRequest& request, bool alone);
@@ -177,7 +185,7 @@ class SqliteStore final : public Store {
 
   Options options_;
   const Clock& clock_;
-  std::shared_ptr<StateLock> lock_;
+  Lock lock_;
   StateFiles files_;
   Database db_;
   Quota quota_;
@@ -188,6 +196,7 @@ class SqliteStore final : public Store {
   bool log_full_ = false;  // the last commit found no room for the WAL
   std::optional<Witness> found_witness_;  // of the last run, while the store is being opened
   std::optional<Gap> gap_;
+  Moves correction_;  // of books that did not balance when they were opened
   Bytes16 store_uuid_{};
   std::uint64_t epoch_ = 0;
   Bytes16 epoch_random_{};
@@ -228,6 +237,8 @@ class SqliteStore final : public Store {
   std::optional<VfsFile> witness_file_;
   bool witness_stale_ = false;
   BootMs witness_boot_ms_ = 0;
+
+  Verification verification_;
 
   std::uint64_t wal_bytes_ = 0;
   double flush_us_ = 0;                // smoothed time of a small commit

@@ -192,7 +192,7 @@ Result<std::vector<ListedEvent>> SqliteStore::list(const EventQuery& wanted) {
   }
   for (const StoredRow& row : damaged) {
     // A leased row's damage is dealt with when its lease has ended.
-    if (!leased_.contains(row.seq)) TELEMETRYD_TRY(remove_damaged(row));
+    if (!leased_.contains(row.seq)) TELEMETRYD_TRY(remove_damaged({std::move(row)}));
   }
   return events;
 }

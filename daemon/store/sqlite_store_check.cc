@@ -1,16 +1,12 @@
+#include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "store/row_bytes.h"
 #include "store/sqlite_store.h"
 
 namespace telemetryd::store {
 namespace {
-
-struct Counted {
-  std::int64_t queued = 0;
-  std::int64_t queued_bytes = 0;
-  std::int64_t parked = 0;
-};
 
 void compare_account(const std::string& app,
                      std::string_view account_name,
@@ -24,10 +20,71 @@ void compare_account(const std::string& app,
 
 }  // namespace
 
+// By their columns, which have a checksum of their own; rows whose columns are wrong add nothing,
+// because nobody knows what they were.
+Result<std::map<AppId, CountedRows>> SqliteStore::count_rows(const std::set<Seq>& without) {
+  std::map<AppId, CountedRows> counted;
+  TELEMETRYD_ASSIGN(Statement select,
+                    db_.prepare("SELECT seq, uid, app, count, crc, instance, last_frame, "
+                                "length(blob) FROM events"));
+  for (Rows rows = select.query();;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) break;
+    const auto seq = static_cast<Seq>(rows.integer(0));
+    const RowColumns columns{.uid = static_cast<std::uint32_t>(rows.integer(1)),
+                             .app = rows.integer(2),
+                             .count = rows.integer(3),
+                             .instance = rows.bytes(5),
+                             .last_frame = static_cast<std::uint64_t>(rows.integer(6))};
+    if (without.contains(seq) || !columns_match(rows.integer(4), columns)) continue;
+    const auto partial = next_indexes_.find(seq);
+    const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
+    counted[columns.app].queued += std::max<std::int64_t>(columns.count - delivered, 0);
+    counted[columns.app].queued_bytes += rows.integer(7);
+  }
+  TELEMETRYD_ASSIGN(Statement dead, db_.prepare("SELECT app, count(*) FROM dead GROUP BY app"));
+  for (Rows rows = dead.query();;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) return counted;
+    counted[rows.integer(0)].parked = rows.integer(1);
+  }
+}
+
+// What makes the books say what the rows say, `without` some that go now. What was accepted and is
+// nowhere is lost; what is somewhere was accepted, whatever a damaged book says.
+Result<Moves> SqliteStore::follow_rows(const std::set<Seq>& without) {
+  TELEMETRYD_ASSIGN(auto counted, count_rows(without));
+  Moves moves;
+  for (const auto& [app, accounts] : books_.all()) {
+    const CountedRows& rows = counted[app];
+    const std::int64_t queued = rows.queued - accounts.total(account::kQueued);
+    const std::int64_t parked = rows.parked - accounts.total(account::kParked);
+    moves.add(app, account::kQueued, reason::kNone, queued);
+    moves.add(app, account::kParked, reason::kNone, parked);
+    moves.add(app,
+              account::kQueuedBytes,
+              reason::kNone,
+              rows.queued_bytes - accounts.total(account::kQueuedBytes));
+    const std::int64_t rest = accounts.imbalance() - queued - parked;
+    if (rest > 0) moves.add(app, account::kLost, reason::kDamage, rest);
+    if (rest < 0) moves.add(app, account::kAccepted, reason::kNone, -rest);
+  }
+  return moves;
+}
+
+// Only damage unbalances the books, so the rows are counted only then.
+Result<void> SqliteStore::correct_books() {
+  const auto wrong = [](const auto& entry) { return entry.second.imbalance() != 0; };
+  if (std::ranges::none_of(books_.all(), wrong)) return {};
+  TELEMETRYD_ASSIGN(correction_, follow_rows({}));
+  log::error("ledger_corrected", {{"accounts", correction_.all().size()}});
+  return {};
+}
+
 Result<LedgerCheck> SqliteStore::check_ledger() {
   TELEMETRYD_TRY(usable());
   LedgerCheck check;
-  std::map<AppId, Counted> counted;
+  std::map<AppId, CountedRows> counted;
   std::map<Seq, std::uint32_t> partial;
   {
     TELEMETRYD_ASSIGN(Statement select, db_.prepare("SELECT seq, next_index FROM delivery"));
@@ -48,7 +105,7 @@ Result<LedgerCheck> SqliteStore::check_ledger() {
       ++check.rows;
       const auto seq = static_cast<Seq>(rows.integer(0));
       const std::string_view blob = rows.bytes(5);
-      Counted& app = counted[rows.integer(1)];
+      CountedRows& app = counted[rows.integer(1)];
       app.queued += rows.integer(2);
       app.queued_bytes += static_cast<std::int64_t>(blob.size());
       if (const auto found_partial = partial.find(seq); found_partial != partial.end()) {
@@ -85,7 +142,7 @@ Result<LedgerCheck> SqliteStore::check_ledger() {
   stored.apply(unbooked_.moves());
   for (const auto& [app, accounts] : stored.all()) {
     const std::string& name = stored.name(app);
-    const Counted rows = std::exchange(counted[app], {});
+    const CountedRows rows = std::exchange(counted[app], {});
     compare_account(
         name, account::kQueued, accounts.total(account::kQueued), rows.queued, check.problems);
     compare_account(name,

@@ -37,20 +37,22 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
   return std::optional(std::move(row));
 }
 
-Result<void> SqliteStore::remove_damaged(const StoredRow& row) {
-  const std::int64_t events = row.count - std::min(row.count, row.next_index);
-  log_damaged(row, events);
-  Moves moves;
-  moves.add(row.app, account::kQueued, reason::kNone, -events);
-  moves.add(row.app, account::kLost, reason::kDamage, events);
-  moves.add(row.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(row.bytes));
+// The damage may be in the very columns that say what a row added to the books, so these follow
+// what is left.
+Result<void> SqliteStore::remove_damaged(const std::vector<StoredRow>& rows) {
+  std::set<Seq> seqs;
+  for (const StoredRow& row : rows) {
+    log_damaged(row, row.count - std::min(row.count, row.next_index));
+    seqs.insert(row.seq);
+  }
+  TELEMETRYD_ASSIGN(const Moves moves, follow_rows(seqs));
   const auto written = transact([&]() -> Result<void> {
-    TELEMETRYD_TRY(delete_row(row.seq));
+    for (const Seq seq : seqs) TELEMETRYD_TRY(delete_row(seq));
     return books_.write(moves);
   });
   TELEMETRYD_TRY(written);
   books_.apply(moves);
-  next_indexes_.erase(row.seq);
+  for (const Seq seq : seqs) next_indexes_.erase(seq);
   return {};
 }
 
@@ -165,12 +167,13 @@ Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
     TELEMETRYD_ASSIGN(const DueRows due, due_rows(request));
     Lease lease;
     std::vector<LeasedPart> parts;
+    std::vector<StoredRow> damaged;
     for (const Candidate& candidate : due.rows) {
       TELEMETRYD_ASSIGN(auto row, load_row(candidate.seq));
       if (!row) continue;
       auto lent = lend(*row, request, candidate.alone);
       if (!lent) {
-        TELEMETRYD_TRY(remove_damaged(*row));
+        damaged.push_back(std::move(*row));
         continue;
       }
       parts.push_back(
@@ -179,6 +182,7 @@ Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
       lease.bytes += lent->events.size();
       lease.rows.push_back(std::move(*lent));
     }
+    if (!damaged.empty()) TELEMETRYD_TRY(remove_damaged(damaged));
     // Not before: an error above leaves every row where the next request finds it.
     for (const auto& [app, cursor] : due.cursors) {
       cursor->lease_from = std::max(cursor->lease_from, due.reached);
