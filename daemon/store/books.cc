@@ -5,6 +5,13 @@
 #include "base/check.h"
 
 namespace telemetryd::store {
+namespace {
+
+// Above everything that a machine can count, and far from where sums of it overflow.
+constexpr std::int64_t kValueMax = std::int64_t{1} << 53;
+constexpr std::int64_t kAppIdMax = std::int64_t{1} << 31;
+
+}  // namespace
 
 void Moves::add(AppId app,
                 std::string_view account_name,
@@ -24,6 +31,9 @@ Result<void> Books::load(Database& db) {
   for (Rows rows = apps.query();;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) break;
+    if (rows.integer(0) < 1 || rows.integer(0) > kAppIdMax || rows.bytes(1).empty()) {
+      return fail(ErrorCode::kDataLoss, "the table of apps is damaged");
+    }
     known.push_back({rows.integer(0), rows.text(1), rows.integer(2)});
   }
   apply(known);
@@ -33,6 +43,9 @@ Result<void> Books::load(Database& db) {
     if (!found) break;
     if (!names_.contains(rows.integer(0))) {
       return fail(ErrorCode::kDataLoss, "the ledger names an app that is not there");
+    }
+    if (rows.integer(3) < -kValueMax || rows.integer(3) > kValueMax) {
+      return fail(ErrorCode::kDataLoss, "the ledger is damaged");
     }
     accounts_[rows.integer(0)].add(rows.bytes(1), rows.bytes(2), rows.integer(3));
     note_totals(rows.bytes(1), rows.integer(3));

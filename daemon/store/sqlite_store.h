@@ -82,6 +82,8 @@ class SqliteStore final : public Store {
   Result<void> start_epoch(const UnbookedDamage& damage);
   Result<void> load_partial_rows();
   Result<void> read_epoch();
+  std::string mark_of_machine() const;
+  Result<void> look_at_machine();
   Result<void> read_witness();
   Correction correction_for(const Gap& gap) const;
 
@@ -190,11 +192,12 @@ class SqliteStore final : public Store {
   Database db_;
   Quota quota_;
   std::uint64_t bytes_max_ = 0;  // as configured, before the quarantine takes its part
-
   bool closed_ = false;
   bool outcome_unknown_ = false;
   bool log_full_ = false;  // the last commit found no room for the WAL
   std::optional<Witness> found_witness_;  // of the last run, while the store is being opened
+  std::optional<Bytes16> succeeded_;      // the store whose place this one takes now
+  std::string machine_;                   // a hash that only this store on this machine has
   std::optional<Gap> gap_;
   Moves correction_;  // of books that did not balance when they were opened
   Bytes16 store_uuid_{};
@@ -237,13 +240,10 @@ class SqliteStore final : public Store {
   std::optional<VfsFile> witness_file_;
   bool witness_stale_ = false;
   BootMs witness_boot_ms_ = 0;
-
   Verification verification_;
-
   std::uint64_t wal_bytes_ = 0;
   double flush_us_ = 0;                // smoothed time of a small commit
   std::uint64_t dropped_counter_ = 0;  // sabotaged builds only
-
   std::string row_buffer_;
 
   struct Statements {

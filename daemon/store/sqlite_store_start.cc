@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/digest.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "store/quarantine.h"
@@ -12,6 +13,9 @@ constexpr unsigned kSeqCounterBits = 40;
 constexpr UnixMs kClientKeepMs = 30ll * 24 * 3600 * 1000;
 constexpr std::uint64_t kClientKeepEpochs = 3;
 constexpr std::uint64_t kEpochsKept = 1000;
+constexpr std::uint64_t kEpochMax = 1u << 22;  // seqs stay positive
+constexpr const char* kMachineIdFile = "/etc/machine-id";
+constexpr std::size_t kMachineIdBytesMax = 256;
 
 std::string boot_id() {
   auto text = read_file("/proc/sys/kernel/random/boot_id", 64);
@@ -74,6 +78,7 @@ Result<void> SqliteStore::start() {
   store_uuid_ = bytes16_of(uuid);
   TELEMETRYD_TRY(read_epoch());
   TELEMETRYD_TRY(read_witness());
+  TELEMETRYD_TRY(look_at_machine());
   TELEMETRYD_TRY(start_epoch(damage));
   // SQLite ignores a failing sync of the folder, so it is done once more, with a look at the
   // result.
@@ -136,6 +141,7 @@ Result<void> SqliteStore::read_epoch() {
   TELEMETRYD_ASSIGN(const bool found, rows.next());
   if (!found) return {};
   epoch_ = static_cast<std::uint64_t>(rows.integer(0));
+  if (epoch_ > kEpochMax) return fail(ErrorCode::kDataLoss, "the table of epochs is damaged");
   epoch_random_ = bytes16_of(rows.bytes(1));
   return {};
 }
@@ -159,6 +165,30 @@ Result<void> SqliteStore::read_witness() {
   if (gap_) {
     log::error("store_loss_detected", {{"loss", gap_->text}, {"events", gap_->lost_events}});
   }
+  return {};
+}
+
+// Salted with what only this store has, so that the mark says nothing of the machine elsewhere.
+std::string SqliteStore::mark_of_machine() const {
+  auto id = read_file(kMachineIdFile, kMachineIdBytesMax);
+  if (!id) return {};
+  while (id->ends_with('\n')) id->pop_back();
+  if (id->empty()) return {};
+  const Digest digest = sha256("telemetryd store " + uuid_text(store_uuid_) + " " + *id);
+  return std::string(as_text(std::span(digest).first<16>()));
+}
+
+// A copy of a disk, or a backup on new hardware, has the same UUID and goes on from the same epoch
+// as its original. What both write from now on shall never pass for the same.
+Result<void> SqliteStore::look_at_machine() {
+  machine_ = mark_of_machine();
+  TELEMETRYD_ASSIGN(const std::string known, db_.ask("SELECT value FROM meta WHERE key='machine'"));
+  if (gap_ && gap_->other_store) succeeded_ = found_witness_->store_uuid;
+  if (known.empty() || machine_.empty() || known == machine_) return {};
+  if (!succeeded_) succeeded_ = store_uuid_;
+  store_uuid_ = random_bytes16();
+  machine_ = mark_of_machine();
+  log::warn("store_from_another_machine", {{"epoch", epoch_}});
   return {};
 }
 
@@ -202,8 +232,10 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   TELEMETRYD_ASSIGN(
       Statement expire,
       db_.prepare("DELETE FROM clients WHERE seen_unix_ms < ? AND seen_epoch + ? < ?"));
-  TELEMETRYD_ASSIGN(Statement succeed,
-                    db_.prepare("INSERT OR REPLACE INTO meta VALUES('succeeds', ?)"));
+  TELEMETRYD_ASSIGN(Statement remember, db_.prepare("INSERT OR REPLACE INTO meta VALUES(?, ?)"));
+  const auto keep = [&](std::string_view key, std::string_view value) {
+    return remember.run(key, Blob{value});
+  };
   const std::string boot = boot_id();
   const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
   const Correction correction = gap_ ? correction_for(*gap_) : Correction();
@@ -214,9 +246,9 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
     TELEMETRYD_TRY(books_.write(correction.new_apps));
     TELEMETRYD_TRY(books_.write(correction.moves));
     TELEMETRYD_TRY(books_.write(correction_));
-    if (gap_ && gap_->other_store) {
-      TELEMETRYD_TRY(succeed.run(Blob{as_text(found_witness_->store_uuid)}));
-    }
+    if (succeeded_) TELEMETRYD_TRY(keep("succeeds", as_text(*succeeded_)));
+    TELEMETRYD_TRY(keep("store_uuid", as_text(store_uuid_)));
+    if (!machine_.empty()) TELEMETRYD_TRY(keep("machine", machine_));
     return insert.run(
         epoch_, Blob{as_text(epoch_random_)}, clock_.unix_ms(), std::string_view(boot));
   });

@@ -106,6 +106,13 @@ Result<StateLock> StateLock::take(const std::filesystem::path& state_dir) {
   const std::filesystem::path path = state_dir / "lock";
   TELEMETRYD_TRY(check_type(path));
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd && errno == EROFS) {
+    return fail(ErrorCode::kUnavailable,
+                state_dir.native() +
+                    " lies on a file system that is mounted read-only; make it writable, or take "
+                    "the events out with telemetryd-salvage --output FILE " +
+                    state_dir.native());
+  }
   if (!fd) return fail(error_from_errno(errno, "opening " + path.native()));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail(error_from_errno(errno, "locking " + path.native()));

@@ -1,7 +1,10 @@
 // Damage and strangers: what is noticed, what is counted, what is left alone.
 
 #include <fstream>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 #include <gtest/gtest.h>
@@ -118,6 +121,38 @@ TEST_F(Damage, ADeletedWalIsNoticedWithTheSizeOfTheGap) {
   reopen();
   EXPECT_EQ(store_->info()->loss, std::nullopt) << "told twice";
   EXPECT_EQ(account("lost", "damage"), 3);
+}
+
+// Its header, a byte of a frame, its end: SQLite opens with what lies before.
+TEST_F(Damage, ADamagedLogIsNoticedWithTheSizeOfTheGap) {
+  constexpr std::uint64_t kFrame = 8192 + 24;
+  for (const std::uint64_t at : {std::uint64_t{8}, 32 + kFrame * 2 + 4000, std::uint64_t{0}}) {
+    SCOPED_TRACE(at);
+    store_.reset();
+    std::filesystem::remove_all(dir_.path());
+    std::filesystem::create_directory(dir_.path());
+    open(small_store(dir_.path()));
+    for (std::uint64_t i = 1; i <= 20; ++i) commit({frame(app_, i, {std::string(3000, 'x')})});
+    clock_.advance(std::chrono::seconds(2));
+    ASSERT_TRUE(store_->idle());
+    const std::uint64_t epoch = store_->info()->epoch;
+    store_.reset();
+    if (at == 0) {
+      std::filesystem::resize_file(dir_ / "events.db-wal", 32 + kFrame * 3 + 100);
+    } else {
+      std::fstream out(dir_ / "events.db-wal", std::ios::binary | std::ios::in | std::ios::out);
+      out.seekp(static_cast<std::streamoff>(at));
+      out << '\xA7';
+      ASSERT_TRUE(out.flush().good());
+    }
+    open(small_store(dir_.path()));
+    ASSERT_TRUE(store_->info()->loss.has_value());
+    EXPECT_GT(store_->info()->epoch, epoch);
+    EXPECT_EQ(account("accepted"), 20);
+    EXPECT_EQ(account("lost", "damage") + account("queued"), 20);
+    EXPECT_GT(account("lost", "damage"), 0);
+    expect_balanced();
+  }
 }
 
 TEST_F(Damage, AnotherDatabaseInItsPlaceIsNoticed) {
@@ -237,6 +272,30 @@ TEST_F(Files, ASecondDaemonHearsWhoHasTheStore) {
   EXPECT_EQ(error.code(), ErrorCode::kFailedPrecondition);
   EXPECT_NE(error.message().find("pid " + std::to_string(::getpid()) + ")"), std::string::npos)
       << error.message();
+}
+
+TEST_F(Files, AReadOnlyDiskIsRefusedUntouchedAndTheWayOutIsNamed) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount";
+  {
+    ASSERT_TRUE(store::open_sqlite_store(small_store(dir_.path()), clock_));
+  }
+  const std::string before = content("events.db");
+  bool mounted = false;
+  // Mounts of a thread's own namespace go with it.
+  std::thread([&] {
+    const char* const folder = dir_.path().c_str();
+    mounted = ::unshare(CLONE_NEWNS) == 0 &&
+              ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+              ::mount(folder, folder, nullptr, MS_BIND, nullptr) == 0 &&
+              ::mount(nullptr, folder, nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) == 0;
+    if (!mounted) return;
+    const Error error = refusal();
+    EXPECT_EQ(error.code(), ErrorCode::kUnavailable);
+    EXPECT_NE(error.message().find("read-only"), std::string::npos) << error.message();
+    EXPECT_NE(error.message().find("telemetryd-salvage --output"), std::string::npos);
+  }).join();
+  if (!mounted) GTEST_SKIP() << "this machine lets nobody mount";
+  EXPECT_EQ(content("events.db"), before);
 }
 
 TEST_F(Files, TheDatabaseIsOursAloneWhileItIsOpen) {
