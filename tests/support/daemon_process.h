@@ -111,14 +111,19 @@ class DaemonProcess {
 
   // Runs the program to its end.
   static Ended run(const std::vector<std::string>& arguments) {
+    return run_program(TELEMETRYD_PROGRAM, arguments);
+  }
+
+  static Ended run_program(const std::string& program, const std::vector<std::string>& arguments) {
     int ends[2];
     if (::pipe(ends) != 0) throw std::runtime_error("pipe");
-    const pid_t pid = start(arguments, [&] {
+    const auto in_child = [&] {
       ::dup2(ends[1], 1);
       ::dup2(ends[1], 2);
       ::close(ends[0]);
       ::close(ends[1]);
-    });
+    };
+    const pid_t pid = start(arguments, in_child, program);
     ::close(ends[1]);
     Ended ended;
     char bytes[4096];
@@ -137,8 +142,10 @@ class DaemonProcess {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
 
-  static pid_t start(std::vector<std::string> arguments, const InChild& in_child) {
-    arguments.insert(arguments.begin(), TELEMETRYD_PROGRAM);
+  static pid_t start(std::vector<std::string> arguments,
+                     const InChild& in_child,
+                     const std::string& program = TELEMETRYD_PROGRAM) {
+    arguments.insert(arguments.begin(), program);
     std::vector<char*> words;
     for (std::string& word : arguments) words.push_back(word.data());
     words.push_back(nullptr);

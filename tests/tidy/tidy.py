@@ -25,7 +25,7 @@ HOMES = {
     "spdlog/": ["daemon/base"],
     "toml++/": ["daemon/config"],
     "toml.hpp": ["daemon/config"],
-    "CLI/": ["ctl", "server", "daemon/app", "daemon/forward"],
+    "CLI/": ["ctl", "server", "daemon/app", "daemon/forward", "daemon/salvage"],
 }
 # Tests may look behind a module with the library that the module uses.
 HOMES_FREE_FOR = ("tests/",)

@@ -1,0 +1,131 @@
+// A damaged store, from the start that sets it aside to the events that come back.
+
+#include "session.h"
+
+namespace telemetryd::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+Ended salvage(const std::vector<std::string>& arguments) {
+  return DaemonProcess::run_program(SALVAGE_PROGRAM, arguments);
+}
+
+class Salvage : public testing::Test {
+ protected:
+  // Accepts events, ends, and loses the header of its database.
+  void store_and_damage() {
+    {
+      DaemonProcess daemon(home_);
+      App app(home_, "tool");
+      for (int i = 0; i < 5; ++i) EXPECT_EQ(app.track("kept"), TELEMETRY_OK);
+      ASSERT_EQ(app.flush(), TELEMETRY_OK);
+      ASSERT_EQ(daemon.terminate(), 0);
+    }
+    fs::resize_file(home_.state_dir() / "events.db-wal", 0);
+    std::fstream out(home_.state_dir() / "events.db",
+                     std::ios::binary | std::ios::in | std::ios::out);
+    out << std::string(100, '\0');
+    ASSERT_TRUE(out.flush().good());
+  }
+
+  std::string folder() const {
+    for (const auto& entry : fs::directory_iterator(home_.state_dir() / "quarantine")) {
+      return entry.path().native();
+    }
+    return {};
+  }
+
+  DaemonHome home_{kOptOut};
+};
+
+TEST_F(Salvage, SalvagingAgainChangesNothing) {
+  store_and_damage();
+  const DaemonProcess daemon(home_);
+  const Json status = get(daemon, "/v1/status");
+  EXPECT_EQ(status["state"], "degraded");
+  EXPECT_NE(status["reasons"].dump().find("telemetryd-salvage " + folder()), std::string::npos)
+      << status["reasons"];
+  EXPECT_EQ(status["ledger"]["lost"]["damage"], 5);
+
+  const Ended counted = salvage({"--dry-run", folder()});
+  EXPECT_EQ(counted.exit_code, 0) << counted.out;
+  EXPECT_NE(counted.out.find("5 events to bring back, 0 damaged"), std::string::npos);
+  const Ended first = salvage({"--socket", home_.ingest_socket(), folder()});
+  EXPECT_EQ(first.exit_code, 0) << first.out;
+  EXPECT_NE(first.out.find("5 events resubmitted, 0 known already"), std::string::npos)
+      << first.out;
+  const Ended again = salvage({"--socket", home_.ingest_socket(), folder()});
+  EXPECT_EQ(again.exit_code, 0) << again.out;
+  EXPECT_NE(again.out.find("0 events resubmitted, 5 known already"), std::string::npos)
+      << again.out;
+  EXPECT_EQ(get(daemon, "/v1/events")["events"].size(), 5u);
+  const Json ledger = get(daemon, "/v1/ledger?check=1");
+  EXPECT_EQ(ledger["check"]["balanced"], true) << ledger;
+  EXPECT_EQ(ledger["machine"]["queued"], 5);
+}
+
+TEST_F(Salvage, WhatBelongsToOthersStays) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to be somebody else";
+  {
+    DaemonProcess daemon(home_);
+    as_user(kNobody, [&] {
+      App app(home_, "tool");
+      EXPECT_EQ(app.track("theirs"), TELEMETRY_OK);
+      ASSERT_EQ(app.flush(), TELEMETRY_OK);
+    });
+    ASSERT_EQ(daemon.terminate(), 0);
+  }
+  ASSERT_NO_FATAL_FAILURE(store_and_damage());
+  const DaemonProcess daemon(home_);
+  const Ended done = salvage({"--socket", home_.ingest_socket(), folder()});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  // Root brought back both, each under its own user.
+  as_user(kNobody, [&] { EXPECT_EQ(get(daemon, "/v1/events")["events"].size(), 1u); });
+  EXPECT_EQ(get(daemon, "/v1/events")["events"].size(), 6u);
+}
+
+TEST_F(Salvage, AWithdrawalSinceThenStands) {
+  store_and_damage();
+  const DaemonProcess daemon(home_);
+  EXPECT_EQ(post(daemon, "/v1/consent", {{"app", "tool"}, {"state", "disabled"}}).status, 200);
+  const Ended done = salvage({"--socket", home_.ingest_socket(), folder()});
+  EXPECT_EQ(done.exit_code, 3) << done.out;
+  EXPECT_NE(done.out.find("5 refused"), std::string::npos) << done.out;
+  EXPECT_EQ(get(daemon, "/v1/events")["events"].size(), 0u);
+}
+
+TEST_F(Salvage, EventsAreWrittenToAFileWithoutADaemon) {
+  store_and_damage();
+  const std::string file = (home_.path() / "events.jsonl").native();
+  const Ended done = salvage({"--output", file, home_.state_dir().native()});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  std::istringstream lines(file_text(file));
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const Json json = Json::parse(line, nullptr, false);
+    EXPECT_EQ(json.value("name", ""), "kept") << line;
+    EXPECT_EQ(json.value("app", ""), "tool") << line;
+  }
+  EXPECT_EQ(count, 5);
+  EXPECT_EQ(salvage({"--output", file, home_.state_dir().native()}).exit_code, 1)
+      << "an existing file was overwritten";
+}
+
+TEST_F(Salvage, AStoreInUseIsNotRead) {
+  const DaemonProcess daemon(home_);
+  const Ended done = salvage({"--dry-run", home_.state_dir().native()});
+  EXPECT_EQ(done.exit_code, 1);
+  EXPECT_NE(done.out.find("in use"), std::string::npos) << done.out;
+}
+
+TEST_F(Salvage, WithoutTelemetrydItSaysSo) {
+  store_and_damage();
+  const Ended done =
+      salvage({"--socket", (home_.path() / "none.sock").native(), home_.state_dir().native()});
+  EXPECT_EQ(done.exit_code, 1);
+  EXPECT_NE(done.out.find("does not take events"), std::string::npos) << done.out;
+}
+
+}  // namespace
+}  // namespace telemetryd::test
