@@ -118,6 +118,9 @@ class Stream {
     std::function<void(std::span<const std::uint8_t>)> on_data;
     // End of file or error, once, after everything the peer sent; the stream reads no more.
     std::function<void()> on_end;
+    // Asked before each reading how many bytes it may be, at most; whoever says 0 has paused the
+    // stream. Without it a reading takes what fits into the loop's buffer.
+    std::function<std::size_t()> allowance = nullptr;
   };
 
   Stream(Loop& loop, UniqueFd fd, Hooks hooks);

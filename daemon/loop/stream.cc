@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cerrno>
 #include <deque>
 #include <sys/socket.h>
@@ -63,7 +64,9 @@ struct Stream::Impl {
   bool receive() {
     auto* own_box = box.get();
     const auto call = hooks;
-    const std::span<std::uint8_t> buffer = loop.read_buffer();
+    std::span<std::uint8_t> buffer = loop.read_buffer();
+    if (call->allowance) buffer = buffer.first(std::min(buffer.size(), call->allowance()));
+    if (buffer.empty()) return false;
     const ssize_t got = ::recv(fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (got > 0) {
       call->on_data(buffer.first(static_cast<std::size_t>(got)));

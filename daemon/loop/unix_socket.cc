@@ -40,10 +40,17 @@ Result<UniqueFd> new_socket(int flags) {
 
 // Whoever may write in the folder decides who answers at the path, so it has to be trusted first.
 Result<UniqueFd> open_folder(const std::string& folder) {
-  UniqueFd fd(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  // Not O_DIRECTORY, so that a link can be told from what is missing.
+  UniqueFd fd(::open(folder.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return fail(error_from_errno(errno, folder));
   struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return fail(error_from_errno(errno, folder));
+  if (S_ISLNK(info.st_mode)) {
+    return fail(ErrorCode::kPermissionDenied,
+                folder + ": is a symbolic link, which can be turned elsewhere; name the folder");
+  }
+  if (!S_ISDIR(info.st_mode))
+    return fail(ErrorCode::kFailedPrecondition, folder + ": is no folder");
   if (info.st_uid != ::geteuid() && info.st_uid != 0) {
     return fail(ErrorCode::kPermissionDenied,
                 folder + ": belongs to uid " + std::to_string(info.st_uid) +

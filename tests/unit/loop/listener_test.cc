@@ -85,6 +85,16 @@ TEST(ListenUnix, WantsAFolderOfOurs) {
   EXPECT_NE(refused.error().message().find("uid 12345"), std::string::npos);
 }
 
+TEST(ListenUnix, WantsTheFolderItselfAndNoLinkToIt) {
+  const test::TempDir dir;
+  fs::create_directory(dir / "real");
+  fs::create_directory_symlink(dir / "real", dir / "link");
+  const auto refused = listen_unix((dir / "link") / "s.sock", 0600, 16);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message().find("symbolic link"), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir / "real" / "s.sock"));
+}
+
 TEST(ListenUnix, LeavesAStrangersSocketAlone) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root can give a socket away";
   const test::TempDir dir;

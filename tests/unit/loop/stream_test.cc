@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <cstring>
 #include <sys/socket.h>
 
 #include <gtest/gtest.h>
@@ -163,6 +164,7 @@ TEST_F(AStream, ClosesItsDescriptorWhenDestroyed) {
 }
 
 TEST_F(AStream, DropsDescriptorsThatAPeerPassesAlong) {
+  constexpr std::size_t kMany = 253;  // as many as the kernel takes in one message
   open();
   int pair[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
@@ -170,7 +172,7 @@ TEST_F(AStream, DropsDescriptorsThatAPeerPassesAlong) {
   const UniqueFd witness(pair[1]);
   char byte = 'x';
   iovec part{.iov_base = &byte, .iov_len = 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMany * sizeof(int))] = {};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -179,14 +181,29 @@ TEST_F(AStream, DropsDescriptorsThatAPeerPassesAlong) {
   cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  const int number = passed.get();
-  std::copy_n(reinterpret_cast<const char*>(&number), sizeof number, CMSG_DATA(header));
+  header->cmsg_len = CMSG_LEN(kMany * sizeof(int));
+  const std::vector<int> numbers(kMany, passed.get());
+  std::memcpy(CMSG_DATA(header), numbers.data(), kMany * sizeof(int));
   ASSERT_EQ(::sendmsg(peer.get(), &message, 0), 1);
   passed.reset();
   EXPECT_EQ(::recv(witness.get(), &byte, 1, 0), -1) << "the descriptor is under way and open";
   serve_until(loop, [&] { return received == "x"; });
   EXPECT_EQ(::recv(witness.get(), &byte, 1, 0), 0) << "nobody holds it any more";
+}
+
+TEST_F(AStream, ReadsNoMoreThanItsAllowance) {
+  std::size_t allowance = 3;
+  const Stream limited(loop,
+                       std::move(ours),
+                       {.on_data =
+                            [&](std::span<const std::uint8_t> data) {
+                              EXPECT_LE(data.size(), allowance);
+                              received += as_text(data);
+                            },
+                        .on_end = [] {},
+                        .allowance = [&] { return allowance; }});
+  send("abcdefgh");
+  serve_until(loop, [&] { return received == "abcdefgh"; });
 }
 
 }  // namespace
