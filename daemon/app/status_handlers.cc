@@ -118,6 +118,9 @@ Json ingest_json(const Parts& parts) {
           {"connections_refused", stats.connections_refused},
           {"protocol_errors", stats.protocol_errors},
           {"peer_uids_refused", stats.peer_uids_refused},
+          {"rate_waits", stats.rate_waits},
+          {"frames_cut_short", stats.frames_cut_short},
+          {"kept_bytes", stats.kept_bytes},
           {"events_per_second", nullptr},
           {"frames", stats.frames_accepted},
           {"events", stats.events_accepted}};

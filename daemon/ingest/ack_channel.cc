@@ -21,20 +21,28 @@ void AckChannel::detach() {
   if (blocked_) break_off();
 }
 
-bool AckChannel::reserve(std::uint64_t number) {
+bool AckChannel::reserve(std::uint64_t number, std::uint64_t bytes, std::uint64_t share_bytes_max) {
   const MutexLock lock(mutex_);
   if (in_flight_.size() >= frame::kFramesInFlightMax) {
     wants_room_ = true;
     return false;
   }
-  in_flight_.push_back(number);
+  if (share_ && !share_->take(bytes, share_bytes_max)) return false;
+  in_flight_.push_back({number, bytes});
   return true;
 }
 
 void AckChannel::unreserve(std::uint64_t number) {
   const MutexLock lock(mutex_);
-  if (!in_flight_.empty() && in_flight_.back() == number) in_flight_.pop_back();
+  if (!in_flight_.empty() && in_flight_.back().number == number) {
+    if (share_) share_->untake(in_flight_.back().bytes);
+    in_flight_.pop_back();
+  }
   note_answers();
+}
+
+void AckChannel::give_back(std::uint64_t bytes) noexcept {
+  if (share_ && bytes > 0) share_->give_back(bytes);
 }
 
 void AckChannel::send_frame(std::string frame) {
@@ -68,29 +76,42 @@ bool AckChannel::finished() {
 }
 
 void AckChannel::acknowledge(std::uint64_t number) noexcept {
-  const MutexLock lock(mutex_);
-  // Frames go through the store in the order they were sent, so what is acknowledged is in front.
-  const auto unanswered =
-      std::ranges::find_if(in_flight_, [&](std::uint64_t each) { return each > number; });
-  in_flight_.erase(in_flight_.begin(), unanswered);
-  ack_ = std::max(ack_, number);
-  note_answers();
-  settle_output();
+  std::uint64_t bytes = 0;
+  {
+    const MutexLock lock(mutex_);
+    // Frames go through the store in the order they were sent, so what is acknowledged is in front.
+    const auto unanswered = std::ranges::find_if(
+        in_flight_, [&](const InFlight& each) { return each.number > number; });
+    for (auto each = in_flight_.begin(); each != unanswered; ++each) bytes += each->bytes;
+    in_flight_.erase(in_flight_.begin(), unanswered);
+    ack_ = std::max(ack_, number);
+    note_answers();
+    settle_output();
+  }
+  give_back(bytes);
 }
 
 void AckChannel::refuse(std::uint64_t number, const store::Refusal& refusal) noexcept {
-  const MutexLock lock(mutex_);
-  const auto refused = std::ranges::find(in_flight_, number);
-  if (refused != in_flight_.end()) in_flight_.erase(refused);
-  queue_frame(refuse_frame({.number = number,
-                            .code = refusal.code,
-                            .retryable = refusal.retryable,
-                            .retry_after_ms = refusal.retry_after_ms},
-                           refusal.text));
-  note_answers();
-  settle_output();
+  std::uint64_t bytes = 0;
+  {
+    const MutexLock lock(mutex_);
+    const auto refused = std::ranges::find(in_flight_, number, &InFlight::number);
+    if (refused != in_flight_.end()) {
+      bytes = refused->bytes;
+      in_flight_.erase(refused);
+    }
+    queue_frame(refuse_frame({.number = number,
+                              .code = refusal.code,
+                              .retryable = refusal.retryable,
+                              .retry_after_ms = refusal.retry_after_ms},
+                             refusal.text));
+    note_answers();
+    settle_output();
+  }
+  give_back(bytes);
 }
 
+// What is abandoned stays in the share: nothing is acknowledged any more, by nobody.
 void AckChannel::abandon() noexcept {
   const MutexLock lock(mutex_);
   if (finished_) return;

@@ -23,6 +23,7 @@
 #include "base/mutex.h"
 #include "base/unique_fd.h"
 #include "ingest/frame_reader.h"
+#include "ingest/store_share.h"
 #include "loop/loop.h"
 #include "store/store_thread.h"
 
@@ -52,9 +53,15 @@ class AckChannel final : public store::AckSink, public std::enable_shared_from_t
 
   Owner* owner() const { return owner_; }
 
-  // Loop. Counts frame `number` as unanswered. False when as many are in flight as may be; the
-  // owner hears when there is room again.
-  [[nodiscard]] bool reserve(std::uint64_t number);
+  // Loop. Whose share of the store the frames from now on count for; nobody's before.
+  void count_for(std::shared_ptr<StoreShare> share) { share_ = std::move(share); }
+
+  // Loop. Counts frame `number` as unanswered. False when as many are in flight as may be, and the
+  // owner hears when there is room again; or when the share would exceed `share_bytes_max`, and its
+  // waker does.
+  [[nodiscard]] bool reserve(std::uint64_t number,
+                             std::uint64_t bytes,
+                             std::uint64_t share_bytes_max);
   // Loop. The store did not take the frame after all.
   void unreserve(std::uint64_t number);
 
@@ -77,6 +84,14 @@ class AckChannel final : public store::AckSink, public std::enable_shared_from_t
   void abandon() noexcept override;
 
  private:
+  struct InFlight {
+    std::uint64_t number;
+    std::uint64_t bytes;
+  };
+
+  // Outside the lock: whoever waits for the share is told through the loop, and the loop takes this
+  // lock.
+  void give_back(std::uint64_t bytes) noexcept;
   void queue_frame(std::string_view frame) TELEMETRYD_REQUIRES(mutex_);
   void queue_ack() TELEMETRYD_REQUIRES(mutex_);
   void settle_output() TELEMETRYD_REQUIRES(mutex_);
@@ -88,9 +103,11 @@ class AckChannel final : public store::AckSink, public std::enable_shared_from_t
   loop::Loop& loop_;
   UniqueFd fd_;
   Owner* owner_ = nullptr;  // loop only
+  // Set before the first frame and never changed behind it.
+  std::shared_ptr<StoreShare> share_;
 
   Mutex mutex_;
-  std::vector<std::uint64_t> in_flight_ TELEMETRYD_GUARDED_BY(mutex_);
+  std::vector<InFlight> in_flight_ TELEMETRYD_GUARDED_BY(mutex_);
   std::string waiting_ TELEMETRYD_GUARDED_BY(mutex_);  // unsent bytes from `sent_` on
   std::size_t sent_ TELEMETRYD_GUARDED_BY(mutex_) = 0;
   // The newest acknowledgement, which comes behind everything in `waiting_`; 0: none.

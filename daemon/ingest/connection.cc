@@ -1,6 +1,7 @@
 #include "ingest/connection.h"
 
 #include <algorithm>
+#include <sys/socket.h>
 #include <utility>
 
 #include "base/log.h"
@@ -20,6 +21,27 @@ store::Refusal permanent(frame::Code code, std::string text) {
   return {.code = code, .retryable = false, .retry_after_ms = 0, .text = std::move(text)};
 }
 
+// Of what is on its way through the store, when others send too: about what a commit takes without
+// being longer than its flush.
+constexpr std::uint64_t kShareBytesMax = 256u << 10;
+
+// What a sender may always have read, so that headers are judged and small frames pass when its
+// user's other connections keep as much as may be.
+constexpr std::size_t kAlwaysReadBytes = 4096;
+
+// A REPORT or a GOODBYE costs a transaction of its own, an event only a part of one.
+constexpr std::uint32_t kTransactionCost = 100;
+
+constexpr std::chrono::milliseconds kLookForRoomAfter{100};
+
+// A deadline that is noticed this much too late ran while we did not.
+constexpr std::chrono::milliseconds kOversleptBy{1000};
+
+bool peer_is_gone(int fd) {
+  char byte = 0;
+  return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 std::string in_ms(std::chrono::milliseconds time) {
   return std::to_string(time.count()) + " ms";
 }
@@ -34,17 +56,71 @@ Connection::Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, const Se
       channel_(std::make_shared<AckChannel>(shared.loop, std::move(duplicate))),
       reader_(shared.options.frame_bytes_max),
       visit_([this](const FrameReader::Frame& frame) { return take(frame); }),
-      deadline_(std::make_unique<loop::Timer>(shared.loop, [this] { on_deadline(); })),
       stream_(shared.loop,
               std::move(fd),
               {.on_data = [this](std::span<const std::uint8_t> bytes) { read(bytes); },
-               .on_end = [this] { shared_.finished(*this); }}) {
+               .on_end = [this] { end(); },
+               .allowance = [this] { return allowance(); }}) {
   channel_->attach(this);
-  deadline_->start_once(shared_.options.hello_deadline);
+  arm(shared_.options.hello_deadline);
 }
 
 Connection::~Connection() {
   channel_->detach();
+  shared_.limits.keep(uid_, kept_bytes_, 0);
+}
+
+void Connection::end() {
+  if (state_ == State::kStreaming && reader_.waits_for_bytes()) ++shared_.stats.frames_cut_short;
+  shared_.finished(*this);
+}
+
+bool Connection::over_rate() {
+  const auto wait = shared_.limits.wait(uid_);
+  if (wait.count() > 0) shared_.wake_throttled_after(wait);
+  return wait.count() > 0;
+}
+
+std::size_t Connection::allowance() {
+  if (over_rate()) {
+    ++shared_.stats.rate_waits;
+    // The time that we make it wait is not the sender's.
+    if (deadline_) deadline_->stop();
+    hold();
+    return 0;
+  }
+  const std::uint64_t room = shared_.limits.room(uid_);
+  const std::size_t kept = reader_.bytes_kept();
+  const std::size_t always = kAlwaysReadBytes - std::min(kAlwaysReadBytes, kept);
+  if (room + always > 0) return std::max<std::uint64_t>(room, always);
+  if (peer_is_gone(stream_.fd())) return 1;  // read on to the end, which gives room
+  // The deadline goes on: frames that nobody finishes are what fills the room.
+  shared_.wake_throttled_after(kLookForRoomAfter);
+  hold();
+  return 0;
+}
+
+void Connection::hold() {
+  held_ = true;
+  stream_.pause();
+}
+
+void Connection::release() {
+  if (over_rate()) return;
+  held_ = false;
+  stream_.resume();
+  if (!deadline_ || deadline_->active()) return;
+  if (state_ == State::kHello) {
+    arm(shared_.options.hello_deadline);
+  } else if (reader_.waits_for_bytes()) {
+    arm(shared_.options.frame_deadline);
+  }
+}
+
+void Connection::note_kept() {
+  const std::uint64_t kept = reader_.bytes_kept() + (parked_ ? parked_bytes_ : 0);
+  shared_.limits.keep(uid_, kept_bytes_, kept);
+  kept_bytes_ = kept;
 }
 
 void Connection::read(std::span<const std::uint8_t> bytes) {
@@ -54,28 +130,30 @@ void Connection::read(std::span<const std::uint8_t> bytes) {
 }
 
 void Connection::resume() {
-  if (state_ == State::kClosing || !reader_.paused()) return;
+  if (state_ == State::kClosing) return;
+  if (held_) release();
+  if (!reader_.paused()) return;
   const StoreThread::Burst burst(shared_.store);
   if (parked_) {
     const auto work = std::exchange(parked_, nullptr);
     if (attempt(work) != Next::kContinue) return;
+    parked_bytes_ = 0;
+    note_kept();
   }
   if (state_ == State::kLookup) return;
-  if (const auto wait = shared_.limits.wait(uid_); wait.count() > 0) {
-    shared_.wake_throttled_after(wait);
-    return;
-  }
+  if (over_rate()) return;
   const std::uint64_t frames_before = reader_.frames();
   after_reading(reader_.resume(visit_), frames_before);
 }
 
 // Reading follows the reader, and the deadline runs only while a client owes us bytes.
 void Connection::after_reading(const std::optional<Problem>& problem, std::uint64_t frames_before) {
+  note_kept();
   if (problem) close(problem->code, problem->text);
   if (state_ == State::kClosing) return;
   if (reader_.paused()) {
     stream_.pause();
-  } else {
+  } else if (!held_) {
     stream_.resume();
   }
   if (state_ == State::kHello || state_ == State::kLookup) return;
@@ -83,14 +161,31 @@ void Connection::after_reading(const std::optional<Problem>& problem, std::uint6
     if (deadline_) deadline_->stop();
     return;
   }
+  const bool same_frame = deadline_ && deadline_->active() && reader_.frames() == frames_before;
+  if (!same_frame) arm(shared_.options.frame_deadline);
+}
+
+void Connection::arm(std::chrono::milliseconds deadline) {
   if (!deadline_) {
     deadline_ = std::make_unique<loop::Timer>(shared_.loop, [this] { on_deadline(); });
   }
-  const bool same_frame = deadline_->active() && reader_.frames() == frames_before;
-  if (!same_frame) deadline_->start_once(shared_.options.frame_deadline);
+  deadline_ms_ = deadline;
+  armed_boot_ms_ = shared_.clock.boot_ms();
+  deadline_->start_once(deadline);
+}
+
+// We were frozen or the machine slept: the time that is over was nobody's to send in, and what came
+// since may wait in the socket.
+bool Connection::overslept() const {
+  const auto passed = std::chrono::milliseconds(shared_.clock.boot_ms() - armed_boot_ms_);
+  return passed > deadline_ms_ + kOversleptBy;
 }
 
 void Connection::on_deadline() {
+  if (state_ != State::kClosing && overslept()) {
+    arm(deadline_ms_);
+    return;
+  }
   switch (state_) {
     case State::kClosing: shared_.finished(*this); return;
     case State::kHello:
@@ -99,7 +194,9 @@ void Connection::on_deadline() {
     case State::kLookup: close(frame::Code::kDiskUnavailable, "the store does not answer"); return;
     case State::kStreaming:
       close(frame::Code::kDeadline,
-            "a started frame did not arrive within " + in_ms(shared_.options.frame_deadline));
+            held_
+                ? "this user's unfinished frames fill the room for them; send again"
+                : "a started frame did not arrive within " + in_ms(shared_.options.frame_deadline));
       return;
   }
 }
@@ -112,10 +209,7 @@ void Connection::close(frame::Code code, const std::string& text) {
   log::debug("client_closed", {{"uid", uid_}, {"code", frame::code_name(code)}, {"reason", text}});
   stream_.pause();
   parked_ = nullptr;
-  if (!deadline_) {
-    deadline_ = std::make_unique<loop::Timer>(shared_.loop, [this] { on_deadline(); });
-  }
-  deadline_->start_once(shared_.options.frame_deadline);
+  arm(shared_.options.frame_deadline);
   channel_->close_after_answers(code, text);
 }
 
@@ -170,6 +264,7 @@ Connection::Next Connection::take_hello(std::span<const std::uint8_t> payload) {
   auto hello = parse_hello(as_text(payload.subspan(frame::kHelloPrefixBytes)));
   if (!hello) return refuse_protocol(frame::Code::kProtocol, hello.error().message());
   if (!settle_sender(*hello)) return Next::kStop;
+  channel_->count_for(shared_.limits.share(uid_, shared_.share_waker));
   client_consent_ = hello->consent;
   client_ = std::make_shared<const store::ClientInfo>(
       store::ClientInfo{.key = {.uid = uid_, .instance = hello->instance},
@@ -188,6 +283,8 @@ bool Connection::settle_sender(const Hello& hello) {
     close(frame::Code::kProtocol, "HELLO: only the gateway may say peer_uid");
     return false;
   }
+  shared_.limits.keep(uid_, kept_bytes_, 0);
+  kept_bytes_ = 0;
   uid_ = hello.peer_uid.value_or(uid_);
   counted_ = shared_.limits.count_for(uid_) == UidLimits::Admission::kAdmitted;
   if (counted_) return true;
@@ -298,10 +395,16 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
   const auto wait = shared_.limits.charge(uid_, append.summary.count);
   const auto submitted = submit(append, when);
   if (!submitted) {
+    parked_bytes_ = append.events.size();
     const auto kept = std::make_shared<store::Append>(std::move(append));
     return after_attempt(submitted, [this, kept, when] { return submit(*kept, when); });
   }
+  return pause_for(wait);
+}
+
+Connection::Next Connection::pause_for(std::chrono::milliseconds wait) {
   if (wait.count() == 0) return Next::kContinue;
+  ++shared_.stats.rate_waits;
   shared_.wake_throttled_after(wait);
   return Next::kPause;
 }
@@ -309,8 +412,9 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
 Result<void> Connection::submit(store::Append& append, StoreThread::Commit when) {
   const std::uint64_t number = append.number;
   const std::uint32_t events = append.refusal ? 0 : append.summary.count;
-  if (!channel_->reserve(number)) {
-    return fail(ErrorCode::kResourceExhausted, "too many frames in flight");
+  const std::uint64_t share_max = shared_.limits.one_uid_alone() ? UINT64_MAX : kShareBytesMax;
+  if (!channel_->reserve(number, append.events.size(), share_max)) {
+    return fail(ErrorCode::kResourceExhausted, "too much is on its way through the store");
   }
   const auto submitted = shared_.store.submit(std::move(append), channel_, when);
   if (!submitted) {
@@ -344,17 +448,21 @@ Connection::Next Connection::after_attempt(const Result<void>& result,
 Connection::Next Connection::take_report(std::span<const std::uint8_t> payload) {
   auto losses = parse_report(as_text(payload));
   if (!losses) return refuse_protocol(frame::Code::kProtocol, losses.error().message());
-  return attempt([this, losses = std::move(*losses)] {
+  const auto wait = shared_.limits.charge(uid_, kTransactionCost);
+  const Next next = attempt([this, losses = std::move(*losses)] {
     return shared_.store.post([client = client_, losses](store::Store& store) {
       if (const auto done = store.report(*client, losses); !done) {
         log::warn("client_report_failed", {{"error", done.error().message()}});
       }
     });
   });
+  return next == Next::kContinue ? pause_for(wait) : next;
 }
 
 Connection::Next Connection::take_goodbye() {
   said_goodbye_ = true;
+  // Nothing follows that could wait; the next connection of this user does.
+  static_cast<void>(shared_.limits.charge(uid_, kTransactionCost));
   shared_.store.commit_now();
   return attempt([this] {
     return shared_.store.post([key = client_->key](store::Store& store) {

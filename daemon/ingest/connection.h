@@ -3,11 +3,15 @@
 // hello -> lookup (the store looks up the instance's high water; nothing is read meanwhile)
 // -> streaming -> closing (CLOSING waits behind the pending answers). Whenever something is full
 // the one frame in hand is parked, reading pauses, and resume() tries again; nothing is read ahead.
+// A connection whose user is over the rate, or keeps as much in memory as one may, is held before
+// it is read.
 //
 // Owns:    the stream, the unfinished frame, at most one parked frame, a timer while a HELLO or a
 //          frame is incomplete.
 // Thread:  loop.
-// Limits:  Options of the server; what waits in memory is one frame and one read.
+// Limits:  Options of the server; what waits in memory is one frame and one read, and counts for
+// the
+//          user.
 
 #pragma once
 
@@ -16,11 +20,13 @@
 #include <optional>
 #include <string>
 
+#include "base/clock.h"
 #include "consent/consent.h"
 #include "ingest/ack_channel.h"
 #include "ingest/control.h"
 #include "ingest/frame_reader.h"
 #include "ingest/ingest_server.h"
+#include "ingest/store_share.h"
 #include "ingest/uid_limits.h"
 #include "loop/loop.h"
 #include "store/store_thread.h"
@@ -32,6 +38,7 @@ class Connection final : public AckChannel::Owner {
   // What the connections of a server share.
   struct Shared {
     loop::Loop& loop;
+    const Clock& clock;
     store::StoreThread& store;
     const Options& options;
     const IngestServer::Decide& decide;
@@ -42,6 +49,8 @@ class Connection final : public AckChannel::Owner {
     std::function<void(Connection&)> finished;
     // Calls resume() on everybody after about this long.
     std::function<void(std::chrono::milliseconds)> wake_throttled_after;
+    // Does so when a user's share of the store has room again.
+    std::shared_ptr<ShareWaker> share_waker;
   };
 
   struct Sender {
@@ -70,8 +79,19 @@ class Connection final : public AckChannel::Owner {
   void channel_changed() override;
   void high_water_known(const Result<std::optional<std::uint64_t>>& high_water) override;
 
+  // How many bytes may be read now; 0: held.
+  std::size_t allowance();
+  // True: somebody calls resume() when the user may go on.
+  bool over_rate();
+  void hold();
+  void release();
+  // What is kept counts for the user; said whenever it may have changed.
+  void note_kept();
   void read(std::span<const std::uint8_t> bytes);
+  void end();
   void after_reading(const std::optional<Problem>& problem, std::uint64_t frames_before);
+  void arm(std::chrono::milliseconds deadline);
+  bool overslept() const;
   void on_deadline();
   void close(frame::Code code, const std::string& text);
 
@@ -80,6 +100,8 @@ class Connection final : public AckChannel::Owner {
   // Takes over whose events these are; false: the connection is closing.
   bool settle_sender(const Hello& hello);
   Next take_events(const FrameReader::Frame& frame);
+  // For as long as the user is over the rate.
+  Next pause_for(std::chrono::milliseconds wait);
   Next take_report(std::span<const std::uint8_t> payload);
   Next take_goodbye();
   Next refuse_protocol(frame::Code code, const std::string& text);
@@ -101,11 +123,16 @@ class Connection final : public AckChannel::Owner {
   FrameReader::Visit visit_;
   State state_ = State::kHello;
   bool said_goodbye_ = false;
+  bool held_ = false;               // not read, for the user's sake
+  std::uint64_t parked_bytes_ = 0;  // of the frame in parked_
+  std::uint64_t kept_bytes_ = 0;    // as the limits know it
   consent::Mode client_consent_ = consent::Mode::kUndecided;
   consent::Decision decision_{};
   std::shared_ptr<const store::ClientInfo> client_;
   std::function<Result<void>()> parked_;
   std::unique_ptr<loop::Timer> deadline_;
+  std::chrono::milliseconds deadline_ms_{0};
+  BootMs armed_boot_ms_ = 0;
   std::unique_ptr<loop::Poll> writable_;
   loop::Stream stream_;
 };

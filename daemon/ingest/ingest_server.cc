@@ -16,7 +16,25 @@
 namespace telemetryd::ingest {
 namespace {
 
-constexpr std::chrono::milliseconds kThrottleStep{100};
+// Who is over the rate is read again after a moment in which a group comes together: a commit for
+// every few events would keep the disk from everybody else.
+constexpr std::chrono::milliseconds kThrottleStepMin{10};
+constexpr std::chrono::milliseconds kThrottleStepMax{100};
+
+// At least two frames of the largest size fit.
+std::uint64_t kept_bytes_max(std::uint64_t usual, const Options& options) {
+  return std::max<std::uint64_t>(usual, 2 * std::uint64_t{options.frame_bytes_max});
+}
+
+UidLimits::Options limits_of(const Options& options) {
+  UidLimits::Options limits;
+  limits.connections_max = options.connections_max;
+  limits.connections_per_uid_max = options.connections_per_uid_max;
+  limits.events_per_second_per_uid_max = options.events_per_second_per_uid_max;
+  limits.kept_bytes_per_uid_max = kept_bytes_max(limits.kept_bytes_per_uid_max, options);
+  limits.kept_bytes_max = kept_bytes_max(limits.kept_bytes_max, options);
+  return limits;
+}
 
 std::optional<Peer> peer_of(int fd) {
   ucred peer{};
@@ -36,12 +54,10 @@ struct IngestServer::Impl {
        const Options& server_options)
       : options(server_options),
         decide(std::move(decide_mode)),
-        limits(clock,
-               {.connections_max = options.connections_max,
-                .connections_per_uid_max = options.connections_per_uid_max,
-                .events_per_second_per_uid_max = options.events_per_second_per_uid_max}),
-        throttle(on_loop, [this] { each([](Connection& connection) { connection.resume(); }); }),
+        limits(clock, limits_of(options)),
+        throttle(on_loop, [this] { resume_all(); }),
         shared{.loop = on_loop,
+               .clock = clock,
                .store = store,
                .options = options,
                .decide = decide,
@@ -49,11 +65,18 @@ struct IngestServer::Impl {
                .stats = stats,
                .on_work = nullptr,
                .finished = [this](Connection& connection) { remove(connection); },
-               .wake_throttled_after = [this](auto wait) { wake_after(wait); }} {
+               .wake_throttled_after = [this](auto wait) { wake_after(wait); },
+               .share_waker =
+                   std::make_shared<ShareWaker>(ShareWaker{on_loop, [this] { resume_all(); }})} {
     listener.emplace(on_loop, std::move(listening), [this](UniqueFd connection) {
       accept(std::move(connection));
     });
   }
+
+  ~Impl() { shared.share_waker->wake = nullptr; }
+
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   void accept(UniqueFd fd) {
     const auto peer = peer_of(fd.get());
@@ -102,11 +125,22 @@ struct IngestServer::Impl {
     }
   }
 
+  // Each time another connection is the first: who comes first takes what there is of rate and
+  // room.
+  void resume_all() {
+    ++first_resumed;
+    each([](Connection& connection) { connection.resume(); });
+  }
+
   // Over a copy of the list: what is called may remove connections.
   void each(const std::function<void(Connection&)>& call) {
     std::vector<Connection*> all;
     all.reserve(connections.size());
     for (const auto& [key, connection] : connections) all.push_back(key);
+    if (!all.empty()) {
+      const auto first = static_cast<std::ptrdiff_t>(first_resumed % all.size());
+      std::ranges::rotate(all, all.begin() + first);
+    }
     for (Connection* connection : all) {
       if (connections.contains(connection)) call(*connection);
     }
@@ -114,7 +148,7 @@ struct IngestServer::Impl {
 
   void wake_after(std::chrono::milliseconds wait) {
     if (!throttle.active()) {
-      throttle.start_once(std::clamp(wait, std::chrono::milliseconds(1), kThrottleStep));
+      throttle.start_once(std::clamp(wait, kThrottleStepMin, kThrottleStepMax));
     }
   }
 
@@ -126,6 +160,7 @@ struct IngestServer::Impl {
   loop::Timer throttle;
   Connection::Shared shared;
   std::map<Connection*, std::unique_ptr<Connection>> connections;
+  std::size_t first_resumed = 0;
   std::optional<loop::Listener> listener;
 };
 
@@ -152,7 +187,7 @@ void IngestServer::refresh_modes() {
 
 void IngestServer::resume_reading() {
   TELEMETRYD_CHECK(impl_->shared.loop.on_loop_thread());
-  impl_->each([](Connection& connection) { connection.resume(); });
+  impl_->resume_all();
 }
 
 void IngestServer::on_work(std::function<void()> hook) {
@@ -169,6 +204,7 @@ void IngestServer::stop() {
 Stats IngestServer::stats() const {
   Stats stats = impl_->stats;
   stats.connections = impl_->connections.size();
+  stats.kept_bytes = impl_->limits.kept_bytes();
   return stats;
 }
 

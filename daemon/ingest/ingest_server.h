@@ -36,14 +36,17 @@ struct Options {
   std::chrono::milliseconds frame_deadline{10000};
 };
 
-// Since the start, but for `connections`.
+// Since the start, but for the first two.
 struct Stats {
   std::uint64_t connections = 0;  // open now
+  std::uint64_t kept_bytes = 0;   // of frames that are unfinished or wait, in memory now
   std::uint64_t connections_total = 0;
   std::uint64_t frames_accepted = 0;
   std::uint64_t events_accepted = 0;
   std::uint64_t connections_refused = 0;  // by a limit
   std::uint64_t protocol_errors = 0;
+  std::uint64_t rate_waits = 0;         // a connection was not read: its user was over the rate
+  std::uint64_t frames_cut_short = 0;   // the sender went in the middle of a frame
   std::uint64_t peer_uids_refused = 0;  // somebody who is not the gateway spoke for another
 };
 

@@ -29,14 +29,14 @@ UidLimits::Admission UidLimits::count_for(std::uint32_t uid) {
   if (entry->second.connections >= options_.connections_per_uid_max) {
     return Admission::kTooManyOfUid;
   }
-  ++entry->second.connections;
+  if (entry->second.connections++ == 0) ++connected_uids_;
   return Admission::kAdmitted;
 }
 
 void UidLimits::leave(std::uint32_t uid) {
   const auto entry = uids_.find(uid);
   if (entry == uids_.end() || entry->second.connections == 0) return;
-  --entry->second.connections;
+  if (--entry->second.connections == 0) --connected_uids_;
   leave_gateway();
 }
 
@@ -57,6 +57,28 @@ std::chrono::milliseconds UidLimits::charge(std::uint32_t uid, std::uint32_t eve
   if (entry->second.tokens >= 0) return milliseconds(0);
   const double seconds = -entry->second.tokens / options_.events_per_second_per_uid_max;
   return milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+}
+
+void UidLimits::keep(std::uint32_t uid, std::uint64_t before, std::uint64_t after) {
+  const auto move = [&](std::uint64_t& bytes) { bytes = bytes - std::min(bytes, before) + after; };
+  move(kept_bytes_);
+  if (const auto entry = uids_.find(uid); entry != uids_.end()) move(entry->second.kept_bytes);
+}
+
+std::uint64_t UidLimits::room(std::uint32_t uid) const {
+  const auto left = [](std::uint64_t max, std::uint64_t used) { return max - std::min(max, used); };
+  const std::uint64_t of_all = left(options_.kept_bytes_max, kept_bytes_);
+  const auto entry = uids_.find(uid);
+  if (entry == uids_.end()) return of_all;
+  return std::min(of_all, left(options_.kept_bytes_per_uid_max, entry->second.kept_bytes));
+}
+
+std::shared_ptr<StoreShare> UidLimits::share(std::uint32_t uid,
+                                             const std::shared_ptr<ShareWaker>& waker) {
+  const auto entry = uids_.find(uid);
+  if (entry == uids_.end()) return nullptr;
+  if (!entry->second.share) entry->second.share = std::make_shared<StoreShare>(waker);
+  return entry->second.share;
 }
 
 double UidLimits::level(const Uid& uid) const {

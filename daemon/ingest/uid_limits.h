@@ -2,18 +2,22 @@
 //
 // Connections are counted; events are metered by a bucket that holds one second's worth. A frame is
 // taken whole and may overdraw the bucket; who overdrew it waits until it is level again, so the
-// rate holds on average and a frame is never cut.
+// rate holds on average and a frame is never cut. What a user's connections keep in memory is
+// counted together, and so is what of it is on its way through the store while others are there.
 //
 // Thread:  loop.
-// Limits:  one entry per uid that is connected or was within about a second.
+// Limits:  one entry per uid that is connected or was within about a second; kept_bytes_max and
+//          kept_bytes_per_uid_max are kept by whoever asks room() before reading.
 
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 
 #include "base/clock.h"
+#include "ingest/store_share.h"
 
 namespace telemetryd::ingest {
 
@@ -23,6 +27,8 @@ class UidLimits {
     std::uint32_t connections_max = 0;                // all uids
     std::uint32_t connections_per_uid_max = 0;        // one uid
     std::uint32_t events_per_second_per_uid_max = 0;  // 0: none
+    std::uint64_t kept_bytes_max = 32u << 20;
+    std::uint64_t kept_bytes_per_uid_max = 8u << 20;
   };
 
   enum class Admission { kAdmitted, kTooMany, kTooManyOfUid };
@@ -44,6 +50,19 @@ class UidLimits {
   std::chrono::milliseconds charge(std::uint32_t uid, std::uint32_t events);
   std::chrono::milliseconds wait(std::uint32_t uid);
 
+  // What a connection keeps of unfinished and waiting frames went from `before` to `after` bytes.
+  void keep(std::uint32_t uid, std::uint64_t before, std::uint64_t after);
+  // How many more bytes this uid's connections may keep.
+  std::uint64_t room(std::uint32_t uid) const;
+
+  std::uint64_t kept_bytes() const { return kept_bytes_; }
+
+  // Nothing for a uid that is not connected.
+  std::shared_ptr<StoreShare> share(std::uint32_t uid, const std::shared_ptr<ShareWaker>& waker);
+
+  // Nobody is there who could wait for somebody else's frames.
+  bool one_uid_alone() const { return connected_uids_ <= 1; }
+
   std::size_t uids() const { return uids_.size(); }
 
  private:
@@ -51,6 +70,8 @@ class UidLimits {
     std::uint32_t connections = 0;
     double tokens = 0;
     BootMs filled_boot_ms = 0;
+    std::uint64_t kept_bytes = 0;
+    std::shared_ptr<StoreShare> share;
   };
 
   double level(const Uid& uid) const;
@@ -61,6 +82,8 @@ class UidLimits {
   Options options_;
   std::map<std::uint32_t, Uid> uids_;
   std::uint32_t connections_ = 0;
+  std::uint32_t connected_uids_ = 0;
+  std::uint64_t kept_bytes_ = 0;
 };
 
 }  // namespace telemetryd::ingest

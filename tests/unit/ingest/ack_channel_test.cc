@@ -110,22 +110,24 @@ TEST_F(Channel, BreaksOffWhenTooMuchWaits) {
 }
 
 TEST_F(Channel, CountsFramesInFlightAndTellsWhenThereIsRoom) {
-  for (std::uint64_t number = 1; number <= 64; ++number) ASSERT_TRUE(channel->reserve(number));
-  EXPECT_FALSE(channel->reserve(65));
+  for (std::uint64_t number = 1; number <= 64; ++number)
+    ASSERT_TRUE(channel->reserve(number, 1, 1));
+  EXPECT_FALSE(channel->reserve(65, 1, 1));
   channel->acknowledge(31);
   loop.poll();
   EXPECT_EQ(changes, 0);
   channel->refuse(32, refusal());
   loop.poll();
   EXPECT_EQ(changes, 1);
-  EXPECT_TRUE(channel->reserve(65));
+  EXPECT_TRUE(channel->reserve(65, 1, 1));
   channel->unreserve(65);
-  for (std::uint64_t number = 65; number <= 96; ++number) ASSERT_TRUE(channel->reserve(number));
-  EXPECT_FALSE(channel->reserve(97));
+  for (std::uint64_t number = 65; number <= 96; ++number)
+    ASSERT_TRUE(channel->reserve(number, 1, 1));
+  EXPECT_FALSE(channel->reserve(97, 1, 1));
 }
 
 TEST_F(Channel, ClosesBehindThePendingAnswers) {
-  ASSERT_TRUE(channel->reserve(1));
+  ASSERT_TRUE(channel->reserve(1, 1, 1));
   channel->close_after_answers(frame::Code::kProtocol, "why");
   channel->close_after_answers(frame::Code::kStopping, "the first reason counts");
   EXPECT_FALSE(peer_at_end());
@@ -149,8 +151,8 @@ TEST_F(Channel, ClosesOnlyWhenABlockedSocketTookEverything) {
 }
 
 TEST_F(Channel, AbandonEndsItWhateverIsPending) {
-  ASSERT_TRUE(channel->reserve(1));
-  ASSERT_TRUE(channel->reserve(2));
+  ASSERT_TRUE(channel->reserve(1, 1, 1));
+  ASSERT_TRUE(channel->reserve(2, 1, 1));
   channel->abandon();
   const std::string last = peer_reads();
   EXPECT_EQ(last[4], static_cast<char>(frame::Type::kClosing));
