@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "app/descriptors.h"
 #include "app/folders.h"
 #include "app/gateway.h"
 #include "app/handlers.h"
@@ -44,11 +45,21 @@ store::StoreThreadOptions store_thread_options(const config::Config& config) {
   return options;
 }
 
+std::uint32_t connections_max(const config::Config& config) {
+  const std::uint64_t descriptors = raise_descriptor_limit();
+  const std::uint32_t wanted = config.ingest.connections_max;
+  const std::uint32_t fit = connections_that_fit(descriptors);
+  if (fit >= wanted) return wanted;
+  log::warn("connections_max_lowered",
+            {{"configured", wanted}, {"used", fit}, {"descriptors", descriptors}});
+  return fit;
+}
+
 ingest::Options ingest_options(const config::Config& config) {
   ingest::Options options;
   options.event_bytes_max = config.ingest.event_bytes_max;
   options.frame_bytes_max = config.ingest.frame_bytes_max;
-  options.connections_max = config.ingest.connections_max;
+  options.connections_max = connections_max(config);
   options.connections_per_uid_max = config.ingest.connections_per_uid_max;
   options.events_per_second_per_uid_max = config.ingest.events_per_second_per_uid_max;
   return options;

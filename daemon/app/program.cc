@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <exception>
 #include <malloc.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
@@ -50,17 +49,8 @@ int check(const config::Loaded& loaded) {
   return kExitOk;
 }
 
-// As many connections as the machine allows; the soft limit is for programs that use select().
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 int serve(const Arguments& arguments, config::Loaded loaded, const StoreFactory& open_store) {
   ::umask(077);
-  raise_descriptor_limit();
   std::signal(SIGPIPE, SIG_IGN);
   log::open("telemetryd", loaded.config->daemon.log_level);
   auto daemon = Daemon::open(sources_of(arguments), std::move(loaded), open_store, version());
