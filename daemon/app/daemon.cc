@@ -290,9 +290,10 @@ void Daemon::watch_signals() {
   };
   on(SIGTERM, [this] { stop(); });
   on(SIGINT, [this] { stop(); });
-  on(SIGHUP, [this] {
+  hangups_ = std::make_unique<Hangups>(parts_.loop, kReloadsAtMostEvery, [this] {
     if (!parts_.stopping) (void)reload(parts_);
   });
+  on(SIGHUP, [this] { hangups_->heard(); });
 }
 
 void Daemon::store_broke(const Error& error) {

@@ -20,6 +20,7 @@
 #include "admin/admin_server.h"
 #include "app/event_tail.h"
 #include "app/gateway_starter.h"
+#include "app/hangups.h"
 #include "app/inherited_sockets.h"
 #include "app/machine_ids.h"
 #include "app/notifier.h"
@@ -117,6 +118,7 @@ class Daemon {
   void stop();
 
   Parts parts_;
+  std::unique_ptr<Hangups> hangups_;
   std::vector<std::unique_ptr<loop::Signal>> signals_;
   std::unique_ptr<loop::Timer> stop_deadline_;
 };

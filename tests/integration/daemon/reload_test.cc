@@ -53,6 +53,71 @@ TEST(Reload, ASignalDoesTheSame) {
   EXPECT_EQ(get(daemon, "/v1/consent")["machine_policy"], "opt-out");
 }
 
+TEST(Reload, ABadFileOnASignalKeepsTheRunningConfigurationAndSaysSo) {
+  const DaemonHome home(kOptOut);
+  DaemonProcess daemon(home);
+  home.configure("[stroe]\nx = 1\n");
+  daemon.signal(SIGHUP);
+  // Each status is a turn of the daemon.
+  Json status = get(daemon, "/v1/status");
+  for (int turns = 0; turns < 20'000; ++turns) {
+    if (daemon.log().find("config_problem") != std::string::npos) break;
+    status = get(daemon, "/v1/status");
+  }
+  EXPECT_NE(daemon.log().find("did you mean store?"), std::string::npos) << daemon.log();
+  EXPECT_EQ(status["generation"], 1);
+  EXPECT_EQ(status["policy"], "opt-out");
+}
+
+TEST(Reload, AStormOfSignalsIsAFewReloads) {
+  const DaemonHome home;
+  DaemonProcess daemon(home);
+  daemon.signal(SIGHUP);
+  daemon.wait_for_note("READY=1");
+  home.configure(kOptOut);
+  for (int i = 0; i < 500; ++i) daemon.signal(SIGHUP);
+  daemon.wait_for_note("READY=1");
+  const Json status = get(daemon, "/v1/status");
+  EXPECT_EQ(status["generation"], 3) << "the first, and one for the storm";
+  EXPECT_EQ(status["policy"], "opt-out") << "it read what was there before the last signal";
+}
+
+TEST(Reload, DuringAStopChangesNothing) {
+  const DaemonHome home(kOptOut);
+  DaemonProcess daemon(home);
+  daemon.signal(SIGTERM);
+  daemon.wait_for_note("STOPPING=1");
+  for (int i = 0; i < 100; ++i) daemon.signal(SIGHUP);
+  EXPECT_EQ(daemon.wait(), 0);
+  EXPECT_EQ(daemon.log().find("config_reloaded"), std::string::npos) << daemon.log();
+}
+
+TEST(Reload, AQueueFollowsItsDestinationToItsNewAddress) {
+  const DaemonHome home;
+  const auto configure = [&](const std::filesystem::path& file) {
+    home.configure(std::string(kOptOut) + "[[destination]]\nname = \"file\"\nkind = \"file\"\n" +
+                   "url = \"" + file.native() + "\"\n[[route]]\napp = \"*\"\n" +
+                   "destination = \"file\"\n");
+  };
+  configure(home.path() / "no-such-folder" / "events.jsonl");
+  const DaemonProcess daemon(home);
+  App app(home, "tool");
+  EXPECT_EQ(app.track("moved"), TELEMETRY_OK);
+  ASSERT_EQ(app.flush(), TELEMETRY_OK);
+  EXPECT_EQ(post(daemon, "/v1/flush", {{"deadline_ms", 10'000}}).status, 503);
+  EXPECT_EQ(get(daemon, "/v1/status")["ledger"]["queued"], 1);
+
+  const std::filesystem::path file = home.path() / "events.jsonl";
+  configure(file);
+  ASSERT_EQ(post(daemon, "/v1/reload", Json::object()).status, 200);
+  const HttpAnswer flushed = post(daemon, "/v1/flush", {{"deadline_ms", 10'000}});
+  EXPECT_EQ(flushed.status, 200) << flushed.body;
+  EXPECT_NE(file_text(file).find("moved"), std::string::npos) << file_text(file);
+  const Json status = get(daemon, "/v1/status");
+  EXPECT_EQ(status["ledger"]["delivered"], 1);
+  EXPECT_EQ(status["ledger"]["queued"], 0);
+}
+
 TEST(Reload, TurningThePolicyOffReachesRunningClients) {
   const DaemonHome home(kOptOut);
   const DaemonProcess daemon(home);
