@@ -268,6 +268,19 @@ void wait_for(std::vector<Connection>& connections,
   if (ready == 0 && !paced) give_up("no answer within 20 s");
 }
 
+// What a paced sender has begun is answered too, so that who counts finds no frame in between.
+void finish(std::vector<Connection>& connections, std::vector<pollfd>& polls, Outcome& outcome) {
+  const auto waits = [](const Connection& connection) { return !connection.idle(); };
+  while (std::any_of(connections.begin(), connections.end(), waits)) {
+    wait_for(connections, polls, {}, false);
+    const auto now = SteadyClock::now();
+    for (std::size_t i = 0; i < connections.size(); ++i) {
+      if ((polls[i].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
+      outcome.all_frames += connections[i].read(now, outcome.latencies);
+    }
+  }
+}
+
 Outcome run(const Options& options) {
   const bool paced = options.rate > 0;
   const std::string one_frame = make_frame(options, options.in_flight == 1);
@@ -317,6 +330,7 @@ Outcome run(const Options& options) {
     }
   }
   outcome.seconds = std::chrono::duration<double>(SteadyClock::now() - measured_from).count();
+  if (paced) finish(connections, polls, outcome);
   return outcome;
 }
 
