@@ -5,6 +5,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "base/log_limit.h"
+
 namespace telemetryd::log {
 namespace {
 
@@ -21,6 +23,9 @@ bool needs_quotes(std::string_view text) {
 
 void write(spdlog::level::level_enum level, std::string_view event, Fields fields) {
   if (!spdlog::should_log(level)) return;
+  static LineLimit limit;
+  const auto left_out = limit.admit(event, std::chrono::steady_clock::now());
+  if (!left_out) return;
   std::string line(event);
   for (const Field& field : fields) {
     line += ' ';
@@ -28,6 +33,7 @@ void write(spdlog::level::level_enum level, std::string_view event, Fields field
     line += '=';
     line += needs_quotes(field.value()) ? quoted(field.value()) : field.value();
   }
+  if (*left_out > 0) line += " left_out=" + std::to_string(*left_out);
   spdlog::log(level, "{}", line);
 }
 

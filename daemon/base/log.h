@@ -3,7 +3,7 @@
 // Event names are past tense and unique in the tree. Levels go by consequence: error means that
 // data was lost or a person must act; warn, that something went wrong and was recovered; info,
 // start, stop, reload, upstream up or down; debug, per batch. Never per event, never payloads,
-// tokens, machine IDs or bytes of a client.
+// tokens, machine IDs or bytes of a client. Of one event 50 lines a minute (base/log_limit.h).
 //
 // Thread:  any.
 
