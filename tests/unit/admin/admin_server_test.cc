@@ -256,6 +256,27 @@ TEST_F(AdminServingOthers, OneUserGetsSixteenConnections) {
   });
 }
 
+TEST_F(AdminServingOthers, TheLastPlacesAreForAdmins) {
+  route_plain("GET", "/x");
+  serve([&] {
+    std::vector<std::unique_ptr<UnixHttp>> flood;
+    for (std::uint32_t uid = kNobody - 3; uid < kNobody; ++uid) {
+      std::thread([&] {
+        become(uid);
+        for (int i = 0; i < 16; ++i) {
+          flood.push_back(std::make_unique<UnixHttp>(path()));
+          EXPECT_EQ(flood.back()->get("/x").status, 200);
+        }
+      }).join();
+    }
+    std::thread([&] {
+      become(kNobody);
+      EXPECT_EQ(UnixHttp(path()).answer().status, 503) << "the others have all places";
+    }).join();
+    EXPECT_EQ(UnixHttp(path()).get("/x").status, 200) << "root always has one";
+  });
+}
+
 TEST_F(AdminStreaming, StreamsLinesAsTheyCome) {
   serve([&] {
     UnixHttp http(path());
