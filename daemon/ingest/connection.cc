@@ -392,7 +392,7 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
   const bool now = (frame.header.flags & frame::kFlagCommitNow) != 0;
   const auto when = now ? StoreThread::Commit::kNow : StoreThread::Commit::kMayDelay;
   store::Append append = append_of(frame, prefix);
-  const auto wait = shared_.limits.charge(uid_, append.summary.count);
+  const auto wait = shared_.limits.charge(uid_, append.summary.count, append.events.size());
   const auto submitted = submit(append, when);
   if (!submitted) {
     parked_bytes_ = append.events.size();

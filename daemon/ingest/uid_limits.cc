@@ -24,6 +24,7 @@ UidLimits::Admission UidLimits::count_for(std::uint32_t uid) {
   const auto [entry, fresh] = uids_.try_emplace(uid);
   if (fresh) {
     entry->second.tokens = options_.events_per_second_per_uid_max;
+    entry->second.bytes = kSharedBytesBurst;
     entry->second.filled_boot_ms = clock_.boot_ms();
   }
   if (entry->second.connections >= options_.connections_per_uid_max) {
@@ -45,18 +46,48 @@ void UidLimits::leave_gateway() {
 }
 
 std::chrono::milliseconds UidLimits::wait(std::uint32_t uid) {
-  return charge(uid, 0);
+  const auto entry = uids_.find(uid);
+  if (options_.events_per_second_per_uid_max == 0 || entry == uids_.end()) {
+    return std::chrono::milliseconds(0);
+  }
+  refill(entry->second);
+  return owed(uid, entry->second);
 }
 
-std::chrono::milliseconds UidLimits::charge(std::uint32_t uid, std::uint32_t events) {
-  using std::chrono::milliseconds;
+std::chrono::milliseconds UidLimits::charge(std::uint32_t uid,
+                                            std::uint32_t events,
+                                            std::uint64_t bytes) {
   const auto entry = uids_.find(uid);
-  if (options_.events_per_second_per_uid_max == 0 || entry == uids_.end()) return milliseconds(0);
-  refill(entry->second);
-  entry->second.tokens -= events;
-  if (entry->second.tokens >= 0) return milliseconds(0);
-  const double seconds = -entry->second.tokens / options_.events_per_second_per_uid_max;
-  return milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+  if (options_.events_per_second_per_uid_max == 0 || entry == uids_.end()) {
+    return std::chrono::milliseconds(0);
+  }
+  Uid& of = entry->second;
+  refill(of);
+  note_sender(uid);
+  of.tokens -= events;
+  of.bytes -= static_cast<double>(bytes);
+  // Who is alone owes nobody; but what was sent then is no credit either.
+  if (!others_send(uid)) of.bytes = std::max(of.bytes, 0.0);
+  return owed(uid, of);
+}
+
+std::chrono::milliseconds UidLimits::owed(std::uint32_t uid, const Uid& of) const {
+  double seconds = 0;
+  if (of.tokens < 0) seconds = -of.tokens / options_.events_per_second_per_uid_max;
+  if (of.bytes < 0 && others_send(uid)) {
+    seconds = std::max(seconds, -of.bytes / kSharedBytesPerSecond);
+  }
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+}
+
+void UidLimits::note_sender(std::uint32_t uid) {
+  if (last_sender_.any && last_sender_.uid != uid) sender_before_ = last_sender_;
+  last_sender_ = {.uid = uid, .sent_boot_ms = clock_.boot_ms(), .any = true};
+}
+
+bool UidLimits::others_send(std::uint32_t uid) const {
+  const Sender& other = last_sender_.uid == uid ? sender_before_ : last_sender_;
+  return other.any && clock_.boot_ms() - other.sent_boot_ms < kOthersSendFor.count();
 }
 
 void UidLimits::keep(std::uint32_t uid, std::uint64_t before, std::uint64_t after) {
@@ -87,8 +118,14 @@ double UidLimits::level(const Uid& uid) const {
   return std::min(rate, uid.tokens + rate * passed_ms / 1000);
 }
 
+double UidLimits::bytes_level(const Uid& uid) const {
+  const auto passed_ms = static_cast<double>(clock_.boot_ms() - uid.filled_boot_ms);
+  return std::min<double>(kSharedBytesBurst, uid.bytes + kSharedBytesPerSecond * passed_ms / 1000);
+}
+
 void UidLimits::refill(Uid& uid) const {
   uid.tokens = level(uid);
+  uid.bytes = bytes_level(uid);
   uid.filled_boot_ms = clock_.boot_ms();
 }
 
@@ -96,7 +133,8 @@ void UidLimits::refill(Uid& uid) const {
 void UidLimits::forget_the_gone() {
   std::erase_if(uids_, [this](const auto& each) {
     return each.second.connections == 0 &&
-           level(each.second) >= options_.events_per_second_per_uid_max;
+           level(each.second) >= options_.events_per_second_per_uid_max &&
+           bytes_level(each.second) >= 0;
   });
 }
 

@@ -2,8 +2,11 @@
 //
 // Connections are counted; events are metered by a bucket that holds one second's worth. A frame is
 // taken whole and may overdraw the bucket; who overdrew it waits until it is level again, so the
-// rate holds on average and a frame is never cut. What a user's connections keep in memory is
-// counted together, and so is what of it is on its way through the store while others are there.
+// rate holds on average and a frame is never cut. While somebody else sends too, a second bucket
+// meters bytes: every few MiB the store must bring its log into the database, everybody's next
+// commit waits for that, and so it may not come often on one user's account. What a user's
+// connections keep in memory is counted together, and so is what of it is on its way through the
+// store while others are there.
 //
 // Thread:  loop.
 // Limits:  one entry per uid that is connected or was within about a second; kept_bytes_max and
@@ -46,8 +49,15 @@ class UidLimits {
   [[nodiscard]] Admission count_for(std::uint32_t uid);
   void leave_gateway();
 
+  // Of one uid, while another has sent within kOthersSendFor; with a rate of 0 there is none.
+  static constexpr std::uint32_t kSharedBytesPerSecond = 2u << 20;
+  static constexpr std::uint32_t kSharedBytesBurst = 4u << 20;
+  static constexpr std::chrono::milliseconds kOthersSendFor{2000};
+
   // Both say how long this uid should not be read; zero: read on.
-  std::chrono::milliseconds charge(std::uint32_t uid, std::uint32_t events);
+  std::chrono::milliseconds charge(std::uint32_t uid,
+                                   std::uint32_t events,
+                                   std::uint64_t bytes = 0);
   std::chrono::milliseconds wait(std::uint32_t uid);
 
   // What a connection keeps of unfinished and waiting frames went from `before` to `after` bytes.
@@ -69,12 +79,24 @@ class UidLimits {
   struct Uid {
     std::uint32_t connections = 0;
     double tokens = 0;
+    double bytes = 0;
     BootMs filled_boot_ms = 0;
     std::uint64_t kept_bytes = 0;
     std::shared_ptr<StoreShare> share;
   };
 
+  struct Sender {
+    std::uint32_t uid = 0;
+    BootMs sent_boot_ms = 0;
+    bool any = false;
+  };
+
+  void note_sender(std::uint32_t uid);
+  bool others_send(std::uint32_t uid) const;
+  // How long until both buckets are level, as far as they count.
+  std::chrono::milliseconds owed(std::uint32_t uid, const Uid& of) const;
   double level(const Uid& uid) const;
+  double bytes_level(const Uid& uid) const;
   void refill(Uid& uid) const;
   void forget_the_gone();
 
@@ -83,6 +105,8 @@ class UidLimits {
   std::map<std::uint32_t, Uid> uids_;
   std::uint32_t connections_ = 0;
   std::uint32_t connected_uids_ = 0;
+  Sender last_sender_;
+  Sender sender_before_;  // the last one that was another
   std::uint64_t kept_bytes_ = 0;
 };
 

@@ -71,11 +71,41 @@ TEST(UidLimits, RemembersNobodyWhoIsGoneAndOwesNothing) {
   EXPECT_LE(limits.uids(), 3u);
 }
 
+TEST(UidLimits, BytesAreMeteredOnlyWhileAnotherSendsToo) {
+  test::FakeClock clock;
+  UidLimits limits(clock, kOptions);
+  ASSERT_EQ(limits.admit(1), Admission::kAdmitted);
+  ASSERT_EQ(limits.admit(2), Admission::kAdmitted);
+  constexpr std::uint64_t kBurst = UidLimits::kSharedBytesBurst;
+  EXPECT_EQ(limits.charge(1, 0, 10 * kBurst), milliseconds(0)) << "alone";
+  EXPECT_EQ(limits.charge(2, 0, 100), milliseconds(0));
+  EXPECT_EQ(limits.charge(1, 0, UidLimits::kSharedBytesPerSecond), milliseconds(1000));
+  EXPECT_EQ(limits.wait(2), milliseconds(0)) << "who sends little does not pay";
+  clock.advance(milliseconds(400));
+  EXPECT_EQ(limits.wait(1), milliseconds(600));
+  limits.charge(2, 0, 100);
+  clock.advance(milliseconds(600));
+  EXPECT_EQ(limits.wait(1), milliseconds(0));
+  EXPECT_EQ(limits.charge(1, 0, kBurst), milliseconds(2000));
+  clock.advance(UidLimits::kOthersSendFor - milliseconds(600));
+  EXPECT_EQ(limits.wait(1), milliseconds(0)) << "the other has sent nothing for long enough";
+}
+
+TEST(UidLimits, ABurstIsFreeAlsoBesideOthers) {
+  test::FakeClock clock;
+  UidLimits limits(clock, kOptions);
+  ASSERT_EQ(limits.admit(1), Admission::kAdmitted);
+  ASSERT_EQ(limits.admit(2), Admission::kAdmitted);
+  limits.charge(2, 0, 100);
+  EXPECT_EQ(limits.charge(1, 0, UidLimits::kSharedBytesBurst), milliseconds(0));
+  EXPECT_EQ(limits.charge(1, 0, 2048), milliseconds(1));
+}
+
 TEST(UidLimits, ARateOfZeroIsNone) {
   test::FakeClock clock;
   UidLimits limits(clock, {.connections_max = 1, .connections_per_uid_max = 1});
   ASSERT_EQ(limits.admit(1), Admission::kAdmitted);
-  EXPECT_EQ(limits.charge(1, 4'000'000'000), milliseconds(0));
+  EXPECT_EQ(limits.charge(1, 4'000'000'000, 4'000'000'000), milliseconds(0));
   EXPECT_EQ(limits.wait(1), milliseconds(0));
 }
 
