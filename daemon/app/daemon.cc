@@ -29,6 +29,7 @@ store::Options store_options(const config::Config& config) {
   options.bytes_max = config.store.bytes_max;
   options.when_full =
       config.store.refuse_when_full ? store::WhenFull::kRefuse : store::WhenFull::kEvictOldest;
+  options.event_age_max = std::chrono::hours(24) * config.store.event_age_max_days;
   options.free_disk_bytes_min = config.store.free_disk_bytes_min;
   options.free_files_min = config.store.free_files_min;
   // A small store is not spent on its log.

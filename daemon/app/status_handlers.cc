@@ -103,9 +103,10 @@ Json apps_json(const Parts& parts, const View& view, std::uint32_t uid) {
 
 Json store_json(const Parts& parts, const View& view) {
   if (!parts.store) return nullptr;
+  const auto& time_to_full = view.store.info.time_to_full_s;
   return {{"bytes", view.store.info.bytes},
           {"bytes_max", view.store.info.bytes_max},
-          {"time_to_full_s", nullptr},
+          {"time_to_full_s", time_to_full ? Json(*time_to_full) : Json(nullptr)},
           {"sqlite_version", view.store.info.sqlite_version},
           {"epoch", view.store.info.epoch}};
 }

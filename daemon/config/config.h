@@ -69,6 +69,7 @@ struct Config {
   struct Store {
     std::uint64_t bytes_max = 512ull << 20;
     bool refuse_when_full = false;
+    std::uint32_t event_age_max_days = 30;             // 0: none
     std::uint64_t free_disk_bytes_min = 256ull << 20;  // 0: none
     std::uint32_t free_files_min = 64;                 // 0: none
     std::chrono::milliseconds commit_delay_max{200};

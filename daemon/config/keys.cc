@@ -202,6 +202,14 @@ constexpr std::array kStore = {
         [](const Config& c) {
           return Value{.text = c.store.refuse_when_full ? "refuse" : "evict_oldest"};
         }),
+    in_section<&C::store, &C::Store::event_age_max_days>(
+        integer("event_age_max_days",
+                "30",
+                0,
+                36500,
+                "Days after which an event that could not be delivered is removed, counted by the "
+                "time that the machine was up, so that no leap of the clock removes anything; 0 "
+                "for never.")),
     in_section<&C::store, &C::Store::free_disk_bytes_min>(
         integer("free_disk_bytes_min",
                 "268435456",

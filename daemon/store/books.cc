@@ -130,6 +130,11 @@ void Books::apply(const Moves& moves) {
 }
 
 void Books::note_totals(std::string_view account_name, std::int64_t amount) {
+  if (account_name == account::kQueuedBytes) {
+    queued_bytes_ += amount;
+    if (amount < 0) freed_bytes_ += static_cast<std::uint64_t>(-amount);
+    return;
+  }
   if (account_name == account::kAccepted) {
     accepted_total_ += amount;
     return;

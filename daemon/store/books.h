@@ -91,6 +91,11 @@ class Books {
   const std::array<std::uint64_t, account::kPlaces.size()>& place_totals() const {
     return place_totals_;
   }
+  // Of all apps, now.
+  std::int64_t queued_bytes() const { return queued_bytes_; }
+
+  // Bytes of rows that left since the start; it only grows.
+  std::uint64_t freed_bytes() const { return freed_bytes_; }
 
  private:
   std::optional<AppId> find_new(std::string_view app, const NewApps& added) const;
@@ -104,6 +109,8 @@ class Books {
   std::int64_t accepted_total_ = 0;
   std::int64_t removed_total_ = 0;
   std::array<std::uint64_t, account::kPlaces.size()> place_totals_{};
+  std::int64_t queued_bytes_ = 0;
+  std::uint64_t freed_bytes_ = 0;
   Statement insert_app_;
   Statement add_;
 };

@@ -16,6 +16,11 @@
 
 namespace telemetryd::store {
 
+// What a row takes beside its blob, roughly.
+inline constexpr std::uint64_t kRowOverheadBytes = 128;
+inline constexpr std::uint64_t kEvictBytesMin = 64u << 10;
+inline constexpr int kEvictAttemptsMax = 12;
+
 // A stored row as far as its columns tell; `context` and `blob` only where asked for.
 struct StoredRow {
   Seq seq = 0;
@@ -101,6 +106,13 @@ struct Eviction {
   std::map<event::Class, Seq> from;  // no evictable row of the class before it
 
   bool empty() const { return rows.empty() && dead_letters == 0; }
+};
+
+// Rows that waited too long, oldest first, and when to look again.
+struct Expiry {
+  Moves moves;
+  std::vector<Seq> rows;
+  BootMs next_boot_ms = 0;
 };
 
 // An erase that waits for leases to end; in meta too, so that a crash does not forget it.

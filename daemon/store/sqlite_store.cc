@@ -51,6 +51,9 @@ Result<void> SqliteStore::transact_once(const std::function<Result<void>()>& wri
   TELEMETRYD_TRY(sql_.begin.run());
   const bool books = booking == Booking::kNow && !unbooked_.empty();
   auto written = books ? book(next_seq_ - 1) : Result<void>();
+  if (written && booking == Booking::kNow && uptime_.unsaved(clock_.boot_ms())) {
+    written = uptime_.save(clock_.boot_ms());
+  }
   if (written) written = write();
   if (!written) {
     roll_back();
@@ -91,6 +94,7 @@ Result<void> SqliteStore::commit_transaction() {
   const bool small = wal_bytes_ < wal_before + (64u << 10);
   if (small) flush_us_ = flush_us_ == 0 ? took.count() : 0.9 * flush_us_ + 0.1 * took.count();
   witness_stale_ = true;
+  written_boot_ms_ = clock_.boot_ms();
   return still_there();
 }
 
@@ -172,15 +176,27 @@ Result<void> SqliteStore::write_due_witness() {
   return {};
 }
 
-Result<void> SqliteStore::idle() {
+Result<Store::Rest> SqliteStore::idle() {
   TELEMETRYD_TRY(usable());
   TELEMETRYD_TRY(still_there());
+  expire_due();
   TELEMETRYD_TRY(scrub());
   const auto verified = verify_slice();
   TELEMETRYD_TRY(usable());  // what it found first of all
   TELEMETRYD_TRY(verified);
+  const BootMs now = clock_.boot_ms();
+  growth_rate_.note(now, books_.queued_bytes());
+  if (time_to_give_back(now)) TELEMETRYD_TRY(give_back());
   TELEMETRYD_TRY(checkpoint_if_above(checkpoint_threshold() / 2));
-  return write_due_witness();
+  TELEMETRYD_TRY(write_due_witness());
+  Rest rest;
+  const auto again_at = [&](BootMs then) {
+    const std::chrono::milliseconds wait(std::max<BootMs>(then - now, 0));
+    rest = rest ? std::min(*rest, wait) : wait;
+  };
+  if (options_.event_age_max.count() > 0 && books_.queued_bytes() > 0) again_at(expire_boot_ms_);
+  if (giving_back_) again_at(give_back_boot_ms());
+  return rest;
 }
 
 Result<void> SqliteStore::close() {
@@ -194,6 +210,7 @@ Result<void> SqliteStore::close() {
   witness_file_.reset();
   sql_ = Statements();
   books_ = Books();
+  uptime_ = Uptime();
   db_ = Database();
   return {};
 }
@@ -216,6 +233,11 @@ Result<Info> SqliteStore::info() {
   info.store_uuid = uuid_text(store_uuid_);
   if (gap_) info.loss = gap_->text;
   info.troubles = troubles();
+  TELEMETRYD_ASSIGN(const std::int64_t unused, db_.ask_integer("PRAGMA freelist_count"));
+  const std::int64_t room = static_cast<std::int64_t>(quota_.pages) - pages + unused;
+  growth_rate_.note(clock_.boot_ms(), books_.queued_bytes());
+  info.time_to_full_s = growth_rate_.seconds_to(
+      static_cast<std::uint64_t>(std::max<std::int64_t>(room, 0)) * kPageBytes);
   return info;
 }
 

@@ -23,12 +23,15 @@
 #include "store/client_cache.h"
 #include "store/commit_plan.h"
 #include "store/database.h"
+#include "store/growth_rate.h"
 #include "store/open_database.h"
 #include "store/row_parts.h"
 #include "store/space.h"
 #include "store/state_files.h"
+#include "store/statements.h"
 #include "store/store.h"
 #include "store/unbooked.h"
+#include "store/uptime.h"
 #include "store/vfs_file.h"
 #include "store/witness.h"
 #include "store/write_pause.h"
@@ -61,17 +64,13 @@ class SqliteStore final : public Store {
   Result<std::optional<std::string>> identity(const std::string& key) override;
   Result<void> set_identity(const std::string& key, const std::string& value) override;
   Result<Info> info() override;
-  Result<void> idle() override;
+  Result<Rest> idle() override;
   Result<void> close() override;
   void observe_queue(QueueObserver observer,
                      std::uint64_t events_step,
                      std::uint64_t bytes_step) override;
 
  private:
-  static constexpr std::uint64_t kRowOverheadBytes = 128;
-  static constexpr std::uint64_t kEvictBytesMin = 64u << 10;
-  static constexpr int kEvictAttemptsMax = 12;
-
   using Lock = std::shared_ptr<StateLock>;
   SqliteStore(Options options, const Clock& clock, Lock lock, StateFiles files, Database db);
 
@@ -152,6 +151,14 @@ class SqliteStore final : public Store {
   Result<std::optional<Refusal>> growth_refusal(const CommitPlan& plan);
   Result<bool> grow_file(std::uint64_t pages);
   std::vector<Trouble> troubles();
+  bool time_to_give_back(BootMs now);
+  BootMs give_back_boot_ms() const;
+  Result<void> give_back();
+
+  // sqlite_store_expire.cc
+  void expire_due();
+  Result<void> expire_rows(BootMs now);
+  Result<Expiry> rows_too_old(BootMs now);
 
   // sqlite_store_lease.cc
   Result<std::optional<StoredRow>> load_row(Seq seq);
@@ -236,6 +243,16 @@ class SqliteStore final : public Store {
   SpaceFloor floor_;
   WritePause write_pause_;
   std::uint64_t pages_ahead_ = 0;  // that the database may grow by before its file has to
+  std::optional<std::uint64_t>
+      freed_seen_;  // of Books::freed_bytes(), when free pages were counted
+  bool giving_back_ = false;
+  BootMs written_boot_ms_ = 0;  // the last transaction, those that give back apart
+
+  GrowthRate growth_rate_;
+
+  Uptime uptime_;
+  BootMs expire_boot_ms_ = 0;       // not before then is any row too old
+  std::uint64_t expired_rows_ = 0;  // since the log last spoke of it
 
   std::optional<VfsFile> witness_file_;
   bool witness_stale_ = false;
@@ -246,21 +263,7 @@ class SqliteStore final : public Store {
   std::uint64_t dropped_counter_ = 0;  // sabotaged builds only
   std::string row_buffer_;
 
-  struct Statements {
-    Statement begin;
-    Statement commit;
-    Statement insert_row;
-    Statement load_row;
-    Statement delete_row;
-    Statement scan_rows;
-    Statement find_client;
-    Statement put_client;
-    Statement put_booked;
-    Statement drop_client;
-    Statement put_next_index;
-    Statement delete_next_index;
-    Statement insert_dead;
-  } sql_;
+  Statements sql_;
 };
 
 }  // namespace telemetryd::store

@@ -24,7 +24,7 @@ Result<void> SqliteStore::book(Seq up_to) {
 }
 
 Result<void> SqliteStore::book_now() {
-  if (unbooked_.empty()) return {};
+  if (unbooked_.empty() && !uptime_.unsaved(clock_.boot_ms())) return {};
   return transact([]() -> Result<void> { return {}; });
 }
 

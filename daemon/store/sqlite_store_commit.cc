@@ -281,6 +281,7 @@ Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
 Result<std::vector<Answer>> SqliteStore::commit_group(std::span<const Append> group) {
   TELEMETRYD_TRY(checkpoint_if_above(checkpoint_threshold()));
   TELEMETRYD_TRY(write_due_witness());
+  expire_due();
   TELEMETRYD_ASSIGN(CommitPlan plan, plan_group(group));
   if (plan.writes_nothing()) return std::move(plan.answers);
   TELEMETRYD_ASSIGN(const std::optional<Refusal> cramped, growth_refusal(plan));

@@ -163,6 +163,7 @@ std::optional<LeasedRow> SqliteStore::lend(StoredRow& row,
 
 Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
   TELEMETRYD_TRY(usable());
+  expire_due();
   for (;;) {
     TELEMETRYD_ASSIGN(const DueRows due, due_rows(request));
     Lease lease;

@@ -11,6 +11,11 @@ constexpr std::uint32_t kDiskLowRetryAfterMs = 5000;
 // not ingest, which never asks.
 constexpr std::uint64_t kPagesAhead = 128;
 
+// What is worth giving back, how long after the last write, and how much at a time.
+constexpr std::uint64_t kGiveBackBytesMin = 8u << 20;
+constexpr BootMs kGiveBackRestMs = 60'000;
+constexpr std::int64_t kGiveBackPages = 64;
+
 Refusal come_again(std::uint32_t retry_after_ms, std::string text) {
   return {frame::Code::kDiskUnavailable, true, retry_after_ms, std::move(text)};
 }
@@ -67,6 +72,39 @@ Result<bool> SqliteStore::grow_file(std::uint64_t pages) {
   pages_ahead_ = grown ? ahead - pages : 0;
   floor_.note_growth(grown);
   return grown;
+}
+
+BootMs SqliteStore::give_back_boot_ms() const {
+  return written_boot_ms_ + kGiveBackRestMs;
+}
+
+// A queue that comes and goes uses its pages again. Only what a long outage has left goes back to
+// the file system, and only when nothing has been written for a while.
+bool SqliteStore::time_to_give_back(BootMs now) {
+  const std::uint64_t freed = books_.freed_bytes();
+  if (!giving_back_ && (!freed_seen_ || freed - *freed_seen_ >= kGiveBackBytesMin)) {
+    freed_seen_ = freed;
+    const auto unused = db_.ask_integer("PRAGMA freelist_count");
+    giving_back_ = unused && *unused >= static_cast<std::int64_t>(kGiveBackBytesMin / kPageBytes);
+  }
+  return giving_back_ && now >= give_back_boot_ms();
+}
+
+// One slice; the last one makes the file shorter.
+Result<void> SqliteStore::give_back() {
+  TELEMETRYD_ASSIGN(const std::int64_t unused, db_.ask_integer("PRAGMA freelist_count"));
+  const std::int64_t surplus = unused - static_cast<std::int64_t>(kPagesAhead);
+  if (surplus <= 0) {
+    giving_back_ = false;
+    return checkpoint();
+  }
+  const std::string slice =
+      "PRAGMA incremental_vacuum(" + std::to_string(std::min(surplus, kGiveBackPages)) + ")";
+  const BootMs written = written_boot_ms_;
+  const auto done = transact([&] { return db_.exec(slice.c_str()); });
+  written_boot_ms_ = written;
+  if (!done) giving_back_ = false;  // until as much is free once more
+  return done;
 }
 
 std::vector<Trouble> SqliteStore::troubles() {

@@ -237,11 +237,20 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
     return remember.run(key, Blob{value});
   };
   const std::string boot = boot_id();
+  TELEMETRYD_TRY(uptime_.load(db_));
+  TELEMETRYD_ASSIGN(const std::string last_boot,
+                    db_.ask("SELECT boot_id FROM epochs ORDER BY number DESC LIMIT 1"));
+  uptime_.begin(epoch_, clock_.boot_ms(), !boot.empty() && boot == last_boot);
+  TELEMETRYD_ASSIGN(const std::int64_t oldest_seq, db_.ask_integer("SELECT min(seq) FROM events"));
   const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
   const Correction correction = gap_ ? correction_for(*gap_) : Correction();
   const auto written = transact([&]() -> Result<void> {
     TELEMETRYD_TRY(expire.run(clock_.unix_ms() - kClientKeepMs, kClientKeepEpochs, epoch_));
     TELEMETRYD_TRY(prune.run(oldest));
+    TELEMETRYD_TRY(uptime_.write_epoch(
+        db_,
+        oldest_seq == 0 ? epoch_
+                        : std::max(oldest, static_cast<Seq>(oldest_seq) >> kSeqCounterBits)));
     TELEMETRYD_TRY(remove_unbooked(damage));
     TELEMETRYD_TRY(books_.write(correction.new_apps));
     TELEMETRYD_TRY(books_.write(correction.moves));

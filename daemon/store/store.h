@@ -47,6 +47,8 @@ struct Options {
   // Room on the file system that is left to others, 0: none is. Below it new events are refused.
   std::uint64_t free_disk_bytes_min = 0;
   std::uint64_t free_files_min = 0;
+  // Rows that waited longer are removed, 0: none. In time that the machine was up.
+  std::chrono::milliseconds event_age_max{0};
   std::uint64_t wal_pregrow_bytes = 16ull << 20;
   std::uint32_t row_bytes_max = 256u << 10;
   std::uint32_t row_events_max = 1000;
@@ -199,6 +201,8 @@ struct Info {
   std::uint64_t quarantined_bytes = 0;
   std::filesystem::path quarantined_newest;
   std::vector<Trouble> troubles;    // now; empty when all is well
+  // At the rate of the last minutes; nothing when the queue does not grow.
+  std::optional<std::uint64_t> time_to_full_s;
 };
 
 // What commit() must be told at once for: the scheduler does not poll.
@@ -262,8 +266,11 @@ class Store {
 
   virtual Result<Info> info() = 0;
 
-  // Called by the store thread when nothing waits: due checkpoints, the witness. Returns soon.
-  virtual Result<void> idle() = 0;
+  // When idle() wants to be called again although nothing happened; nothing: not before new work.
+  using Rest = std::optional<std::chrono::milliseconds>;
+  // Called by the store thread when nothing waits: due checkpoints, the witness, rows that are too
+  // old, pages to give back. Returns soon.
+  virtual Result<Rest> idle() = 0;
   // Checkpoint, synced witness with `clean` set, close.
   virtual Result<void> close() = 0;
 

@@ -18,7 +18,11 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
+using Duration = std::chrono::milliseconds;
+
 constexpr std::uint32_t kUnavailableRetryAfterMs = 1000;
+// Longer waits are cut, which is one needless call a day.
+constexpr Duration kUpkeepMax = std::chrono::hours(24);
 
 // What the store says when it could not write a group, said to each frame.
 Refusal refusal_for(const Error& error) {
@@ -71,6 +75,7 @@ class StoreThread::Impl {
   };
 
   void run();
+  void rest();
   bool take(Batch& batch);
   bool due() const TELEMETRYD_REQUIRES(mutex_);
   bool wake_now() TELEMETRYD_REQUIRES(mutex_);
@@ -102,6 +107,9 @@ class StoreThread::Impl {
   bool refused_room_ TELEMETRYD_GUARDED_BY(mutex_) = false;
   bool closed_to_new_ TELEMETRYD_GUARDED_BY(mutex_) = false;
   End end_ TELEMETRYD_GUARDED_BY(mutex_) = End::kNo;
+
+  // Store thread: the store wants to be called then although nothing happened.
+  std::optional<SteadyClock::time_point> upkeep_;
 
   std::thread thread_;
 };
@@ -203,6 +211,7 @@ Result<void> StoreThread::Impl::stop() {
 
 bool StoreThread::Impl::due() const {
   if (end_ != End::kNo || !waiting_.posts.empty()) return true;
+  if (upkeep_ && SteadyClock::now() >= *upkeep_) return true;
   if (waiting_.frames.empty()) return false;
   return due_now_ || SteadyClock::now() >= *deadline_;
 }
@@ -211,8 +220,10 @@ bool StoreThread::Impl::due() const {
 bool StoreThread::Impl::take(Batch& batch) {
   MutexLock lock(mutex_);
   while (!due()) {
-    if (deadline_) {
-      changed_.wait_until(lock.native(), *deadline_);
+    if (deadline_ || upkeep_) {
+      const auto never = SteadyClock::time_point::max();
+      changed_.wait_until(lock.native(),
+                          std::min(deadline_.value_or(never), upkeep_.value_or(never)));
     } else {
       changed_.wait(lock.native());
     }
@@ -249,16 +260,22 @@ void StoreThread::Impl::run() {
       const MutexLock lock(mutex_);
       nothing_waits = waiting_.frames.empty() && waiting_.posts.empty();
     }
-    if (nothing_waits && !dead_) {
-      const auto rested = store_->idle();
-      if (!rested && rested.error().code() == ErrorCode::kUnknownOutcome) {
-        fatal(rested.error());
-      } else if (!rested) {
-        log::warn("store_upkeep_failed", {{"cause", rested.error().message()}});
-      }
-    }
+    if (nothing_waits && !dead_) rest();
   }
   finish();
+}
+
+void StoreThread::Impl::rest() {
+  upkeep_.reset();
+  const auto rested = store_->idle();
+  if (rested) {
+    if (*rested) upkeep_ = SteadyClock::now() + std::min<Duration>(**rested, kUpkeepMax);
+  } else if (rested.error().code() == ErrorCode::kUnknownOutcome) {
+    fatal(rested.error());
+  } else {
+    // Not at once again: the next work brings it.
+    log::warn("store_upkeep_failed", {{"cause", rested.error().message()}});
+  }
 }
 
 void StoreThread::Impl::finish() {
@@ -332,6 +349,7 @@ void StoreThread::Impl::abandon_all(const Batch& batch) {
 
 void StoreThread::Impl::fatal(const Error& error) {
   dead_ = true;
+  upkeep_.reset();
   Batch rest;
   {
     const MutexLock lock(mutex_);

@@ -97,7 +97,7 @@ class RawStore final : public Store {
     return Info{file_bytes_, file_bytes_, "none", 1, "raw", std::nullopt};
   }
 
-  Result<void> idle() override { return {}; }
+  Result<Rest> idle() override { return Rest(); }
 
   Result<void> close() override { return {}; }
 

@@ -92,7 +92,7 @@ class StubStore final : public store::Store {
 
   Result<store::Info> info() override { return {}; }
 
-  Result<void> idle() override { return {}; }
+  Result<Rest> idle() override { return Rest(); }
 
   Result<void> close() override { return {}; }
 

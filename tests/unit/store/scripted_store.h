@@ -3,9 +3,11 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <future>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "store/store.h"
@@ -84,9 +86,15 @@ class ScriptedStore final : public store::Store {
 
   Result<store::Info> info() override { return store::Info(); }
 
-  Result<void> idle() override {
+  // What the next idle() returns; nothing once it is used.
+  Rest rest;
+
+  std::function<void()> on_idle = [] {};
+
+  Result<Rest> idle() override {
     ++idles;
-    return {};
+    on_idle();
+    return std::exchange(rest, Rest());
   }
 
   Result<void> close() override {

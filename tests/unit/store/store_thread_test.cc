@@ -228,6 +228,22 @@ TEST_F(ScriptedThreadTest, AnUnknownOutcomeIsNeverAnsweredAndEndsEverything) {
   EXPECT_EQ(sink_->heard(), (Heard{"abandon 0"}));
 }
 
+TEST_F(ScriptedThreadTest, AStoreThatWantsToBeCalledAgainIsWithoutNewWork) {
+  start();
+  std::promise<void> thrice;
+  on_thread([&] {
+    store_->idles = 0;
+    store_->rest = std::chrono::milliseconds(0);
+    store_->on_idle = [&] {
+      if (store_->idles == 1) store_->rest = std::chrono::milliseconds(1);
+      if (store_->idles == 2) store_->rest = std::chrono::milliseconds(0);
+      if (store_->idles == 3) thrice.set_value();
+    };
+  });
+  thrice.get_future().wait();
+  on_thread([&] { store_->on_idle = [] {}; });
+}
+
 TEST_F(ScriptedThreadTest, AFullQueueRefusesTheFrameUntouchedAndCallsWhenThereIsRoom) {
   start({.queue_frames_max = 2, .commit_delay_max = std::chrono::hours(1)});
   auto release = hold();

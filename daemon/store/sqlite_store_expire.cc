@@ -1,0 +1,86 @@
+#include <algorithm>
+
+#include "base/log.h"
+#include "store/sqlite_store.h"
+
+namespace telemetryd::store {
+namespace {
+
+// Of one transaction, so that frames and leases wait for it no longer than for a commit.
+constexpr std::size_t kExpireRowsMax = 256;
+constexpr std::int64_t kExpireBytesMax = 4 << 20;
+// After an error, and for old rows that are on their way just now.
+constexpr BootMs kExpireRetryMs = 60'000;
+
+}  // namespace
+
+// The oldest rows come first, so one look at the front says whether there is anything to do and
+// when there will be.
+Result<Expiry> SqliteStore::rows_too_old(BootMs now) {
+  Expiry expiry;
+  expiry.next_boot_ms = now + options_.event_age_max.count();
+  TELEMETRYD_ASSIGN(Statement select,
+                    db_.prepare("SELECT seq, app, count, length(blob), epoch, accepted_boot_ms "
+                                "FROM events ORDER BY seq"));
+  Rows rows = select.query();
+  std::int64_t bytes = 0;
+  bool passed_leased = false;
+  while (expiry.rows.size() < kExpireRowsMax && bytes < kExpireBytesMax) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    const BootMs left =
+        found ? options_.event_age_max.count() -
+                    uptime_.age(static_cast<std::uint64_t>(rows.integer(4)), rows.integer(5), now)
+              : options_.event_age_max.count();
+    if (left > 0) {
+      expiry.next_boot_ms = now + (passed_leased ? std::min(left, kExpireRetryMs) : left);
+      return expiry;
+    }
+    const auto seq = static_cast<Seq>(rows.integer(0));
+    if (leased_.contains(seq)) {
+      passed_leased = true;
+      continue;
+    }
+    const auto partial = next_indexes_.find(seq);
+    const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
+    const AppId app = rows.integer(1);
+    expiry.moves.add(app, account::kQueued, reason::kNone, delivered - rows.integer(2));
+    expiry.moves.add(app, account::kExpired, reason::kAge, rows.integer(2) - delivered);
+    expiry.moves.add(app, account::kQueuedBytes, reason::kNone, -rows.integer(3));
+    bytes += rows.integer(3);
+    expiry.rows.push_back(seq);
+  }
+  expiry.next_boot_ms = now;
+  return expiry;
+}
+
+Result<void> SqliteStore::expire_rows(BootMs now) {
+  TELEMETRYD_ASSIGN(const Expiry expiry, rows_too_old(now));
+  if (!expiry.rows.empty()) {
+    const auto written = transact([&]() -> Result<void> {
+      for (const Seq seq : expiry.rows) TELEMETRYD_TRY(delete_row(seq));
+      return books_.write(expiry.moves);
+    });
+    TELEMETRYD_TRY(written);
+    books_.apply(expiry.moves);
+    for (const Seq seq : expiry.rows) next_indexes_.erase(seq);
+    expired_rows_ += expiry.rows.size();
+  }
+  expire_boot_ms_ = expiry.next_boot_ms;
+  // The ledger has the count; the log says it once all are gone.
+  if (expired_rows_ > 0 && expire_boot_ms_ > now) {
+    log::warn("events_expired", {{"rows", std::exchange(expired_rows_, 0)}});
+  }
+  return {};
+}
+
+// Rides along with other work, so an error is not that work's: it is tried again later.
+void SqliteStore::expire_due() {
+  const BootMs now = clock_.boot_ms();
+  if (options_.event_age_max.count() == 0 || now < expire_boot_ms_) return;
+  if (auto done = expire_rows(now); !done) {
+    expire_boot_ms_ = now + kExpireRetryMs;
+    log::warn("expiry_delayed", {{"cause", done.error().message()}});
+  }
+}
+
+}  // namespace telemetryd::store
