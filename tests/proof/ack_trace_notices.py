@@ -79,6 +79,12 @@ class PublishTrace(unittest.TestCase):
     def test_accepts_an_answer_after_the_sync(self):
         self.assertEqual(publish_problems(ASKED, HELLO, EVENTS, WRITE, SYNC, ACK, ANSWER), [])
 
+    def test_accepts_a_request_that_came_in_two_pieces(self):
+        head, tail = b"frame" + trace.publish_marker(1)[:6], trace.publish_marker(1)[6:]
+        pieces = [f"20 recvmsg(9<{CLIENT}>, {{msg_iov=[{{iov_base={quoted(piece)}, iov_len=99}}]}}, 0) = {len(piece)}"
+                  for piece in (head, tail)]
+        self.assertEqual(publish_problems(*pieces, HELLO, EVENTS, WRITE, SYNC, ACK, ANSWER), [])
+
     def test_notices_an_answer_without_a_sync(self):
         self.assertEqual(len(publish_problems(ASKED, WRITE, ANSWER)), 1)
 

@@ -227,6 +227,12 @@ class Proof:
                 if self.live(world, f"{call}:signal=KILL:when={n}", COMMITS_EACH):
                     world.note_crash()
                 self.recover_life(world)
+            # As late as a broken store would need to lose count: the last frame stored comes again.
+            for n in range(COMMITS - 15, COMMITS - 9):
+                self.rounds += 1
+                if self.live(world, f"sendto:signal=KILL:when={n}", COMMITS):
+                    world.note_crash()
+                self.recover_life(world)
             self.check_the_end(world)
 
     def first_life(self, world):

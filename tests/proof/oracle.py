@@ -33,6 +33,7 @@ QUOTA_BYTES = 24 << 20
 STORE_UNUSABLE = 74
 AUDITED, OVER_GRPC, FRESH = 1, 50, 60
 STREAMS = {10: ("shared", 400), 11: ("shared", 400), 12: ("alone", 1500), 13: ("slow", 20)}
+CUT_ACKNOWLEDGEMENTS = (1, 50, 95, 96, 97, 98, 99)  # early ones, and as late as a broken store may need to lose count
 CHUNK_S = 15  # a producer's life; the next goes on where it ended
 MEMORY_GROWTH_MAX_KIB = 2048
 MEMORY_SAMPLES_MIN = 60
@@ -273,6 +274,7 @@ class Oracle:
         self.faults = Faults(rig, has_disk)
         self.has_disk = has_disk
         self.streams = []
+        self.cuts = 0
         self.wanted = collections.Counter()
 
     def prove(self):
@@ -281,6 +283,7 @@ class Oracle:
         rig.write_config(rig.destination_at_server("upstream"), '[[route]]\napp = "*"\ndestination = "upstream"\n', more=gateway)
         rig.start_server()
         self.audit()
+        self.cut_acknowledgements()
         rig.start_daemon()
         self.begin_streams()
         seconds = self.options.minutes * 60
@@ -310,6 +313,30 @@ class Oracle:
         if judge.acks < 100:
             raise Untested(f"only {judge.acks} acknowledgements were seen")
         self.summary.update(acks_traced=judge.acks)
+
+    def cut_acknowledgements(self):
+        """Killed between the commit and telling the client: the frame comes again, and must not count again."""
+        rig = self.rig
+        if rigs.strace_refused():
+            return
+        for n in CUT_ACKNOWLEDGEMENTS:
+            rig.start_daemon(prefix=("strace", "-f", "-D", "-qq", "-o", "/dev/null", "-e", "signal=none", "-e", "trace=sendto",
+                                     "-e", f"inject=sendto:signal=KILL:when={n}"), timeout_s=60)
+            producer = rigs.Producer(rig, "audited", AUDITED, 120, flush_each=True, first=self.wanted[AUDITED])
+            self.wanted[AUDITED] += 120
+            wait_until(lambda p=producer: rig.daemon.poll() is not None or p.process.poll() is not None, 60, "a crash")
+            self.cuts += rig.daemon.poll() == -signal.SIGKILL
+            if rig.daemon.poll() is None:
+                rig.stop_daemon()
+            rig.start_daemon()
+            last = producer.finish(60)
+            if last["acknowledged"] != 120 or last["refused"] or last["lost"] or last["dropped"]:
+                raise Broken(f"120 events were handed in, the producer was told {last}")
+            rig.check_ledger()
+            rig.stop_daemon()
+        if not self.cuts:
+            raise Untested("no acknowledgement was cut off")
+        self.summary.update(acks_cut=self.cuts)
 
     def begin_streams(self):
         self.streams = [Stream(self.rig, index, app, rate) for index, (app, rate) in STREAMS.items()]
@@ -434,6 +461,8 @@ def main():
     with rigs.Rig(options.build, telemetryd=options.telemetryd, keep=options.keep, commit_delay_ms=20,
                   request_timeout_s=3, bytes_max=QUOTA_BYTES) as rig:
         has_disk = mount_disk(rig)
+        if has_disk:
+            rig.store = f"free_disk_bytes_min = {DISK_BYTES // 64}"
         try:
             return rigs.finish("oracle", summary, Oracle(rig, options, summary, has_disk).prove)
         finally:

@@ -164,7 +164,7 @@ class Rig:
     """One daemon, its folders and its upstream."""
 
     def __init__(self, build, telemetryd=None, keep=False, batch_events_max=500, commit_delay_ms=50,
-                 sync_interval_s=1, request_timeout_s=60, bytes_max=4 << 30, state=None):
+                 sync_interval_s=1, request_timeout_s=60, bytes_max=4 << 30, store=""):
         self.bin = pathlib.Path(build).resolve() / "bin"
         self.tests = pathlib.Path(build).resolve() / "tests"
         self.telemetryd = pathlib.Path(telemetryd).resolve() if telemetryd else self.bin / "telemetryd"
@@ -175,7 +175,8 @@ class Rig:
         self.request_timeout_s = request_timeout_s
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="telemetryd-proof-"))
         self.bytes_max = bytes_max
-        self.state = pathlib.Path(state) if state else self.folder / "state"
+        self.store = store  # more lines of that section
+        self.state = self.folder / "state"
         self.runtime = self.folder / "run"
         self.log = self.folder / "telemetryd.log"
         self.config = self.folder / "telemetryd.toml"
@@ -248,6 +249,7 @@ events_per_second_per_uid_max = 0
 [store]
 bytes_max = {self.bytes_max}
 commit_delay_max_ms = {self.commit_delay_ms}
+{self.store}
 [forward]
 sync_interval_s = {self.sync_interval_s}
 batch_events_max = {self.batch_events_max}

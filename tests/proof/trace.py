@@ -177,16 +177,23 @@ class PublishJudge(Judge):
         super().__init__()
         self.asked = {}  # number -> (socket, place)
         self.answered = {}  # number -> place
+        self.ends = {}  # (socket, direction) -> the bytes before: what is looked for may come in two pieces
+
+    def with_the_end_before(self, path, direction, data):
+        data = self.ends.get((path, direction), b"") + data
+        self.ends[path, direction] = data[-32:]
+        return data
 
     def on_received(self, place, path, data):
         super().on_received(place, path, data)
         # The same bytes go on to the daemon later; the first to receive them is the gateway.
         number = len(self.asked) + 1
-        if publish_marker(number) in data:
+        if publish_marker(number) in self.with_the_end_before(path, "in", data):
             self.asked[number] = (path, place)
 
     def on_sent(self, place, path, data):
         super().on_sent(place, path, data)
+        data = self.with_the_end_before(path, "out", data)
         number = len(self.answered) + 1
         if number not in self.asked or path != self.asked[number][0] or publish_answer(number) not in data:
             return

@@ -1,7 +1,8 @@
 // support/daemon_process.h: the real telemetryd in a folder of its own, watched from outside.
 //
 // Readiness and the watchdog are heard on a notify socket as the service manager would, so no test
-// sleeps or polls for a socket file.
+// sleeps or polls for a socket file. Before it ends, by terminate() or with the object, its ledger
+// must balance: no test has to ask for that.
 //
 // Thread:  the test's.
 
@@ -17,6 +18,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -24,6 +26,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "base/unique_fd.h"
 #include "support/daemon_home.h"
@@ -64,6 +68,7 @@ class DaemonProcess {
 
   ~DaemonProcess() {
     if (pid_ > 0) {
+      expect_balanced();
       ::kill(pid_, SIGKILL);
       (void)wait();
     }
@@ -83,6 +88,7 @@ class DaemonProcess {
 
   // Asks it to stop; the exit code.
   int terminate() {
+    expect_balanced();
     signal(SIGTERM);
     return wait();
   }
@@ -140,6 +146,27 @@ class DaemonProcess {
  private:
   static int exit_code(int status) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+  // A daemon that a test has stopped or ended cannot be asked.
+  bool answers() const {
+    const std::string stat = file_text("/proc/" + std::to_string(pid_) + "/stat");
+    const std::size_t state = stat.rfind(") ");
+    return state != std::string::npos &&
+           std::string_view("TtZX").find(stat[state + 2]) == std::string_view::npos;
+  }
+
+  void expect_balanced() const {
+    if (pid_ <= 0 || !answers()) return;
+    try {
+      const HttpAnswer answer = admin().get("/v1/ledger?check=1");
+      // Without a store, as while the policy is off, there is no ledger either.
+      if (answer.status == 503) return;
+      EXPECT_EQ(answer.status, 200) << answer.body;
+      EXPECT_NE(answer.body.find("\"check\":{\"balanced\":true"), std::string::npos) << answer.body;
+    } catch (const std::exception& problem) {
+      ADD_FAILURE() << "the ledger cannot be asked for: " << problem.what();
+    }
   }
 
   static pid_t start(std::vector<std::string> arguments,

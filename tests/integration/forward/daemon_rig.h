@@ -27,6 +27,7 @@
 #include "schedule/queue_number.h"
 #include "schedule/scheduler.h"
 #include "store/store_thread.h"
+#include "support/balanced.h"
 #include "support/fake_clock.h"
 #include "support/temp_dir.h"
 #include "telemetry/v1/event.pb.h"
@@ -207,16 +208,22 @@ class DaemonRig : public ::testing::Test {
     }
     store_.reset();
     settle_loop();
+    expect_balanced_in(store_options(), clock_);
   }
 
   std::string socket_path() const { return (dir_ / "forward.sock").native(); }
 
-  void open_store() {
+  store::Options store_options() const {
     store::Options options;
     options.state_dir = dir_ / "state";
+    options.wal_pregrow_bytes = 0;
+    return options;
+  }
+
+  void open_store() {
+    const store::Options options = store_options();
     std::filesystem::create_directory(options.state_dir);
     std::filesystem::permissions(options.state_dir, std::filesystem::perms::owner_all);
-    options.wal_pregrow_bytes = 0;
     auto opened = store::open_sqlite_store(options, clock_);
     ASSERT_TRUE(opened) << opened.error().message();
     (*opened)->observe_queue(

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "store/store.h"
+#include "support/balanced.h"
 #include "support/fake_clock.h"
 #include "support/temp_dir.h"
 
@@ -162,12 +163,7 @@ class StoreTest : public testing::Test {
     return store::machine_total(store_->ledger().value()).get(name, why);
   }
 
-  void expect_balanced() {
-    const auto check = store_->check_ledger();
-    ASSERT_TRUE(check) << check.error().message();
-    for (const std::string& problem : check->problems) ADD_FAILURE() << problem;
-    EXPECT_TRUE(check->balanced);
-  }
+  void expect_balanced() { test::expect_balanced(*store_); }
 
   TempDir dir_;
   FakeClock clock_;

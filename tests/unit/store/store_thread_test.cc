@@ -52,6 +52,11 @@ class StoreThreadTest : public testing::Test {
     thread_.emplace(std::move(*opened), options, StoreThread::Hooks{});
   }
 
+  void TearDown() override {
+    thread_.reset();
+    expect_balanced_in(small_store(dir_.path()), clock_);
+  }
+
   // Returns when everything submitted before has been committed.
   void settle_down() {
     std::promise<void> done;
