@@ -31,6 +31,8 @@ from rig import Broken, Untested, wait_until
 CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink", "rename", "sendto")
 BEGUN = re.compile(r"^(?P<thread>\d+)\s+(?P<call>\w+)\((?:(?P<fd>\d+)<(?P<path>[^>]*)>|\"(?P<name>[^\"]*)\")")
 
+RESUMED = re.compile(r"^(?P<thread>\d+)\s+<\.\.\. \w+ resumed>.*= (?P<result>\S+)")
+
 COMMITS = 110  # above any count at which a broken store might go wrong only now and then
 COMMITS_EACH = 12
 ERASED, STEADY = 90, 1
@@ -43,6 +45,22 @@ def file_of(path):
         return "client"
     name = pathlib.Path(path).name
     return {"state": "folder"}.get(name, name)
+
+
+def call_without_an_end(lines):
+    """The last call that did not return."""
+    last, pending = None, {}
+    for line in lines:
+        if found := BEGUN.match(line):
+            if line.endswith("= ?"):
+                last = found
+            elif line.endswith("<unfinished ...>"):
+                pending[found["thread"]] = found
+        elif found := RESUMED.match(line):
+            begun = pending.pop(found["thread"], None)
+            if found["result"] == "?" and begun:
+                last = begun
+    return last or next(iter(pending.values()), None)
 
 
 class World:
@@ -76,16 +94,17 @@ class World:
         if self.rig.daemon.returncode != -signal.SIGKILL:
             raise Broken(f"the daemon ended by itself with {self.rig.daemon.returncode}:\n{self.rig.log_tail()}")
         lines = self.trace_lines()
-        last = next((found for line in reversed(lines) if (found := BEGUN.match(line)) and line.rstrip().endswith("= ?")), None)
+        last = call_without_an_end(lines)
         if last is None:
             raise Untested("the trace does not say where the daemon was killed: " + " / ".join(lines[-3:]))
         where = file_of(last["path"] or last["name"] or "")
         self.points[f"{prefix}{self.activity}:{last['call']}:{where}"] += 1
 
     def trace_lines(self):
-        """All of them: strace goes on writing for a moment after the daemon has gone."""
-        text = wait_until(lambda: (text := self.trace.read_text(errors="replace")) and
-                          re.search(r"(\+\+\+ (killed|exited).*|= \?)\n\Z", text) and text, 10, "the trace's end")
+        """Until the daemon's end: strace goes on writing for a moment, and longer when the forwarder outlives it."""
+        ended = re.compile(rf"^{self.rig.daemon.pid}\s+\+\+\+ (killed|exited)|= \?$", re.M)
+        text = wait_until(lambda: (text := self.trace.read_text(errors="replace")) and ended.search(text) and text, 10,
+                          "the trace's end")
         self.trace.unlink()
         return text.splitlines()
 
