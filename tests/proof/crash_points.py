@@ -35,6 +35,7 @@ RESUMED = re.compile(r"^(?P<thread>\d+)\s+<\.\.\. \w+ resumed>.*= (?P<result>\S+
 
 COMMITS = 110  # above any count at which a broken store might go wrong only now and then
 COMMITS_EACH = 12
+RARE = 10
 ERASED, STEADY = 90, 1
 FORMAT_1 = """ALTER TABLE events DROP COLUMN instance; ALTER TABLE events DROP COLUMN last_frame;
 DELETE FROM meta WHERE key='booked_up_to'; UPDATE events SET crc = crc & 4294967295; PRAGMA user_version=1"""
@@ -209,7 +210,8 @@ class Proof:
         points = [(call, n) for call, most in counts.items() for n in range(1, most + 1)]
         random.shuffle(points)
         if not self.options.quick:
-            return points[:max(1, int(len(points) * share))]
+            # Of what comes seldom, all.
+            return [point for place, point in enumerate(points) if place < len(points) * share or counts[point[0]] <= RARE]
         few = collections.Counter()
         picked = []
         for call, n in points:
