@@ -197,7 +197,7 @@ class Proof:
             needed += ["commit:pwrite64:events.db-wal", "commit:fdatasync:events.db-wal", "commit:sendto:client",
                        "settlement:fdatasync:events.db-wal", "erasure:fdatasync:events.db-wal", "close:pwrite64:events.db",
                        "close:fdatasync:witness", "creation:unlink:events.db-journal", "migration:fdatasync:events.db-wal",
-                       "eviction:fdatasync:events.db-wal"]
+                       "eviction:pwrite64:events.db-wal"]
         for name in needed:
             if not self.points[name]:
                 raise Untested(f"no crash at {name}")
@@ -243,7 +243,7 @@ class Proof:
             world = World(rig, self.points)
             rig.write_config(rig.destination_at_server("upstream"), '[[route]]\napp = "*"\ndestination = "upstream"\n')
             rig.start_server()
-            for call, n in self.pick(self.first_life(world), 1.0, 4):
+            for call, n in self.pick(self.first_life(world), self.options_share(1.0), 4):
                 self.rounds += 1
                 if self.live(world, f"{call}:signal=KILL:when={n}", COMMITS_EACH):
                     world.note_crash()

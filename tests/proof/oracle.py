@@ -421,6 +421,8 @@ class Oracle:
 
 def grpc_modules():
     """Debian's Python has them; without them there is no stream through the gateway."""
+    # Its threads would keep this process from starting others.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration/examples"))
     try:
         import grpc
