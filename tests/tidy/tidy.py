@@ -35,6 +35,7 @@ BUDGETS = (("tests/", ".cc", 700), ("tests/", ".h", 700), ("", ".h", 250), ("", 
 
 # path: why it may be longer. An entry whose file fits again, or is gone, is an error.
 LONG_FILES: dict[str, str] = {
+    "daemon/store/sqlite_store.h": "one class over a dozen sources, declared once",
     "daemon/store/store.h": "the store's whole contract on one page, mostly comment",
 }
 
