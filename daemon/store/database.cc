@@ -22,9 +22,13 @@ Error error_from_sqlite(int code, sqlite3* db, std::string_view what) {
     case SQLITE_NOTADB: kind = ErrorCode::kDataLoss; break;
     case SQLITE_ERROR:
     case SQLITE_MISUSE:
-    case SQLITE_RANGE:
+    case SQLITE_RANGE: kind = ErrorCode::kInternal; break;
+    // No statement of ours breaks a rule of a table that is whole. A trigger is nobody's but a
+    // test's.
     case SQLITE_CONSTRAINT:
-    case SQLITE_MISMATCH: kind = ErrorCode::kInternal; break;
+    case SQLITE_MISMATCH:
+      kind = code == SQLITE_CONSTRAINT_TRIGGER ? ErrorCode::kInternal : ErrorCode::kDataLoss;
+      break;
     default: break;
   }
   std::string message(what);
