@@ -11,8 +11,10 @@
 #include <set>
 #include <string>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "frame/frame.h"
 #include "store/store.h"
 #include "support/fake_clock.h"
 #include "support/temp_dir.h"
@@ -98,28 +100,31 @@ class Original {
 
 void change(std::vector<std::string>& files, const std::uint8_t* at) {
   std::string& file = files[at[0] % kFiles.size()];
-  const std::uint32_t place = at[2] | at[3] << 8 | at[4] << 16 | std::uint32_t{at[5]} << 24;
+  const std::uint32_t place = frame::get_u32(at + 2);
   const std::size_t offset = file.empty() ? 0 : place % file.size();
   const std::size_t length = std::min<std::size_t>(at[6] + std::size_t{1}, file.size() - offset);
   switch (at[1] % 6) {
     case 0:
-      for (std::size_t i = 0; i < length; ++i) file[offset + i] ^= static_cast<char>(at[7]);
+      for (std::size_t i = 0; i < length; ++i)
+        file[offset + i] = static_cast<char>(file[offset + i] ^ at[7]);
       return;
     case 1: file.replace(offset, length, length, static_cast<char>(at[7])); return;
     case 2: file.resize(offset); return;
     case 3: file.clear(); return;
     // A page that was written to the wrong place, or not at all.
     case 4:
-      file.replace(
-          offset / 8192 * 8192, 8192, file.substr(at[7] * 8192u % (file.size() + 1), 8192));
+      file.replace(offset / 8192 * 8192,
+                   8192,
+                   file.substr(std::size_t{at[7]} * 8192 % (file.size() + 1), 8192));
       return;
     default: file += std::string(at[6] + std::size_t{1}, static_cast<char>(at[7])); return;
   }
 }
 
+// A store that has given up says nothing any more.
 bool balanced(store::Store& store) {
   const auto ledger = store.ledger();
-  if (!ledger) return false;
+  if (!ledger) return ledger.error().code() == ErrorCode::kUnknownOutcome;
   for (const auto& [app, accounts] : *ledger) {
     if (accounts.imbalance() != 0) return false;
   }
@@ -180,8 +185,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     served = serve(**opened, clock, found);
     // The witness knew of all of them, so none is missing from the books.
     const bool told = files[2] == original.files()[2];
-    if (served && told) {
-      const auto ledger = (*opened)->ledger();
+    if (const auto ledger = (*opened)->ledger(); served && told) {
       TELEMETRYD_CHECK(store::machine_total(*ledger).total("accepted") >= kEvents);
     }
   }
