@@ -112,6 +112,13 @@ Error Database::error(int code, std::string_view what) const {
   return noted(error_from_sqlite(code, db_.get(), what), damage_.get());
 }
 
+Result<void> Database::grow_in_steps_of(int bytes) {
+  const int code = sqlite3_file_control(db_.get(), "main", SQLITE_FCNTL_CHUNK_SIZE, &bytes);
+  // A VFS need not know it.
+  if (code == SQLITE_OK || code == SQLITE_NOTFOUND) return {};
+  return fail(error(code, "setting the growth of the database"));
+}
+
 Result<std::string> Database::ask(const std::string& sql) {
   TELEMETRYD_ASSIGN(Statement statement, prepare(sql));
   Rows rows = statement.query();

@@ -117,6 +117,9 @@ class Database {
   [[nodiscard]] Result<std::string> ask(const std::string& sql);
   [[nodiscard]] Result<std::int64_t> ask_integer(const std::string& sql);
 
+  // How much the file grows by at a time.
+  [[nodiscard]] Result<void> grow_in_steps_of(int bytes);
+
   bool in_transaction() const { return sqlite3_get_autocommit(db_.get()) == 0; }
 
   sqlite3* handle() const { return db_.get(); }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "store/books.h"
+#include "store/shares.h"
 #include "store/store.h"
 
 namespace telemetryd::store {
@@ -72,6 +73,7 @@ struct LeasedPart {
   Seq seq = 0;
   std::uint32_t uid = 0;
   AppId app = 0;
+  event::Class persistence_class{};
   std::uint32_t first_index = 0;
   std::uint32_t count = 0;
   std::uint32_t row_count = 0;
@@ -97,13 +99,20 @@ struct DueRows {
   Seq reached = 0;                   // every due row before it is in `rows`
 };
 
+// A row that leaves the queue, for whose share it is.
+struct Gone {
+  Seq seq = 0;
+  Owner owner;
+  std::uint64_t bytes = 0;
+};
+
 // What a commit or a settlement removes to make room for itself.
 struct Eviction {
   Moves moves;
   std::vector<Seq> rows;
   std::uint64_t dead_letters = 0;
   std::uint64_t bytes = 0;
-  std::map<event::Class, Seq> from;  // no evictable row of the class before it
+  std::optional<Shares> shares;  // as they are once it is committed
 
   bool empty() const { return rows.empty() && dead_letters == 0; }
 };
@@ -111,8 +120,15 @@ struct Eviction {
 // Rows that waited too long, oldest first, and when to look again.
 struct Expiry {
   Moves moves;
-  std::vector<Seq> rows;
+  std::vector<Gone> rows;
   BootMs next_boot_ms = 0;
+};
+
+// What the log has not said yet of evictions, and when it last spoke.
+struct EvictionLog {
+  std::uint64_t rows = 0;
+  std::uint64_t dead_letters = 0;
+  std::optional<BootMs> boot_ms;
 };
 
 // An erase that waits for leases to end; in meta too, so that a crash does not forget it.
@@ -125,7 +141,7 @@ struct Erasure {
 
 struct Erased {
   Moves moves;
-  std::vector<Seq> rows;
+  std::vector<Gone> rows;
   std::uint64_t events = 0;
   bool waits = false;  // for a lease
 };

@@ -133,20 +133,31 @@ Result<void> SqliteStore::checkpoint() {
     return fail(error);
   }
   if (pages == done) wal_bytes_ = 0;
+  checkpoint_failures_.worked();
   // SQLite has cut the file down to its pages.
   if (pages > 0) TELEMETRYD_TRY(grow_file(0));
-  return write_witness(true, false);
+  if (auto noted = write_witness(true, false); !noted) {
+    log::warn("witness_not_synced", {{"cause", noted.error().message()}});
+  }
+  return {};
 }
 
 Result<void> SqliteStore::checkpoint_if_above(std::uint64_t wal_bytes) {
-  if (wal_bytes_ <= wal_bytes) return {};
-  auto done = checkpoint();
+  const BootMs now = clock_.boot_ms();
+  // It may not grow for ever.
+  const bool too_long = wal_bytes_ > 2 * quota_.wal_bytes;
+  if (wal_bytes_ <= wal_bytes || (checkpoint_failures_.waits(now) && !too_long)) return {};
+  const auto done = checkpoint();
   if (done) return {};
-  // The WAL still has everything, so this is not a loss; but it may not grow for ever.
-  if (wal_bytes_ <= 2 * quota_.wal_bytes) {
-    log::error("checkpoint_failed", {{"cause", done.error().message()}, {"wal_bytes", wal_bytes_}});
-    return {};
+  checkpoint_failures_.failed(now, done.error());
+  log::error("checkpoint_failed", {{"cause", done.error().message()}, {"wal_bytes", wal_bytes_}});
+  const bool disk_full = done.error().code() == ErrorCode::kResourceExhausted;
+  if (checkpoint_failures_.hopeless() && !disk_full) {
+    // A fresh process looks at the disk anew, and finds everything in the WAL.
+    outcome_unknown_ = true;
+    return fail(ErrorCode::kUnknownOutcome, done.error().message());
   }
+  if (!too_long) return {};
   return fail(ErrorCode::kUnavailable, done.error().message());
 }
 

@@ -23,6 +23,7 @@
 #include "store/client_cache.h"
 #include "store/commit_plan.h"
 #include "store/database.h"
+#include "store/disk_faults.h"
 #include "store/growth_rate.h"
 #include "store/open_database.h"
 #include "store/row_parts.h"
@@ -104,9 +105,8 @@ class SqliteStore final : public Store {
   Result<void> checkpoint();
   Result<void> checkpoint_if_above(std::uint64_t wal_bytes);
   std::uint64_t checkpoint_threshold() const;
-  // Runs `write` in a transaction. An error of `write` rolls back; one of COMMIT is final. `write`
-  // may run twice: what is not ingest may use the reserve when the quota is reached, so that
-  // delivery, consent and erasure always work.
+  // Rolls back when `write` fails. `write` may run again: with the reserve of pages, which
+  // delivery, consent and erasure may use at the quota, and after a checkpoint.
   Result<void> transact(const std::function<Result<void>()>& write);
   enum class Booking { kNow, kLater };
   Result<void> transact_within_quota(const std::function<Result<void>()>& write,
@@ -141,12 +141,16 @@ class SqliteStore final : public Store {
   // sqlite_store_evict.cc
   Result<bool> at_page_limit(std::uint64_t bytes);
   Result<void> evict(std::uint64_t bytes, Eviction& eviction);
-  Result<void> evict_class(event::Class persistence_class, std::uint64_t bytes, Eviction& eviction);
+  Result<void> look_at_older_rows();
+  void leave_share(Seq seq, const Owner& owner, std::uint64_t blob_bytes);
+  Result<bool> evict_rows_of(const Owner& owner,
+                             std::uint64_t bytes,
+                             Shares& shares,
+                             Eviction& eviction);
   Result<void> evict_dead(std::uint64_t bytes, Eviction& eviction);
   void apply_eviction(const Eviction& eviction);
 
   // sqlite_store_space.cc
-  Result<void> grow_in_steps();
   std::optional<Refusal> disk_refusal();
   Result<std::optional<Refusal>> growth_refusal(const CommitPlan& plan);
   Result<bool> grow_file(std::uint64_t pages);
@@ -164,6 +168,7 @@ class SqliteStore final : public Store {
   Result<std::optional<StoredRow>> load_row(Seq seq);
   Result<void> remove_damaged(const std::vector<StoredRow>& rows);
   Result<DueRows> due_rows(const LeaseRequest& request);
+  Seq readable_after(Seq at, const Error& cause);
   Seq open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors);
   std::optional<LeasedRow> lend(StoredRow& row, const LeaseRequest& request, bool alone);
 
@@ -172,7 +177,6 @@ class SqliteStore final : public Store {
   Result<void> write_settlement(const Settlement& settlement, const std::vector<LeasedPart>& parts);
   Result<void> settle_part(const LeasedPart& part, const Settlement& settlement, Moves& moves);
   Result<std::uint32_t> park(const LeasedPart& part, const Settlement& settlement);
-  // The row and how far it was delivered, in the caller's transaction.
   Result<void> delete_row(Seq seq);
   void end_lease(LeaseId lease);
 
@@ -218,10 +222,11 @@ class SqliteStore final : public Store {
   Unbooked unbooked_;
   std::map<Seq, std::uint32_t> next_indexes_;  // rows delivered in part
   std::map<AppId, Cursor> cursors_;
-  std::map<event::Class, Seq> evict_from_;
-  std::uint64_t evicted_rows_ = 0;  // since the log last spoke of it
-  std::uint64_t evicted_dead_letters_ = 0;
-  std::optional<BootMs> eviction_logged_boot_ms_;
+  Shares shares_;
+  Seq first_seq_ = 0;      // of this epoch
+  Seq shares_looked_ = 0;  // rows of earlier epochs before it are in shares_
+  UnreadableRows unreadable_;
+  EvictionLog eviction_log_;
   std::uint64_t gaps_ = 0;  // clients ahead of the store since the log last spoke of them
   std::optional<BootMs> gap_logged_boot_ms_;
 
@@ -231,7 +236,6 @@ class SqliteStore final : public Store {
 
   std::vector<Erasure> erasures_;
   std::int64_t next_erasure_ = 1;
-  // Events that set_consent() erased and no erase() has reported yet.
   std::map<std::pair<std::uint32_t, std::string>, std::uint64_t> withdrawn_;
   bool scrub_due_ = false;
   std::optional<BootMs> scrubbed_boot_ms_;
@@ -249,7 +253,6 @@ class SqliteStore final : public Store {
   BootMs written_boot_ms_ = 0;  // the last transaction, those that give back apart
 
   GrowthRate growth_rate_;
-
   Uptime uptime_;
   BootMs expire_boot_ms_ = 0;       // not before then is any row too old
   std::uint64_t expired_rows_ = 0;  // since the log last spoke of it
@@ -259,6 +262,7 @@ class SqliteStore final : public Store {
   BootMs witness_boot_ms_ = 0;
   Verification verification_;
   std::uint64_t wal_bytes_ = 0;
+  CheckpointFailures checkpoint_failures_;
   double flush_us_ = 0;                // smoothed time of a small commit
   std::uint64_t dropped_counter_ = 0;  // sabotaged builds only
   std::string row_buffer_;

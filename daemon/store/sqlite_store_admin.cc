@@ -8,6 +8,7 @@ namespace telemetryd::store {
 namespace {
 
 constexpr std::uint32_t kListLimitMax = 10'000;
+constexpr std::int64_t kConsentsPerUidMax = 512;
 
 constexpr std::pair<Consent, std::string_view> kConsentWords[] = {
     {Consent::kUnset, "unset"},
@@ -136,8 +137,9 @@ Result<QueueInfo> SqliteStore::queue(const std::string& app) {
   Cursor& cursor = cursors_[*id];
   Rows rows = sql_.scan_rows.query(cursor.oldest_from);
   for (;;) {
-    TELEMETRYD_ASSIGN(const bool found, rows.next());
-    if (!found) return info;
+    // Without the oldest, when the disk does not give it back.
+    const auto found = rows.next();
+    if (!found || !*found) return info;
     if (rows.integer(2) != *id) continue;
     cursor.oldest_from = static_cast<Seq>(rows.integer(0));
     info.oldest_unix_ms = rows.integer(6);
@@ -238,6 +240,18 @@ Result<void> SqliteStore::set_consent(const ConsentRecord& record) {
   if (record.state == Consent::kUnset) {
     TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM consent WHERE uid=? AND app=?"));
     return transact([&] { return drop.run(record.uid, app); });
+  }
+  TELEMETRYD_ASSIGN(Statement others,
+                    db_.prepare("SELECT count(*) FROM consent WHERE uid=? AND app<>?"));
+  {
+    Rows rows = others.query(record.uid, app);
+    TELEMETRYD_ASSIGN([[maybe_unused]] const bool found, rows.next());
+    // The record that speaks of all tools always has a place.
+    if (!app.empty() && rows.integer(0) >= kConsentsPerUidMax) {
+      return fail(ErrorCode::kResourceExhausted,
+                  "this user has decided about " + std::to_string(kConsentsPerUidMax) +
+                      " apps; reset one of them, or decide for all tools");
+    }
   }
   TELEMETRYD_ASSIGN(Statement put,
                     db_.prepare("INSERT OR REPLACE INTO consent(uid, app, state, decided_unix_ms) "

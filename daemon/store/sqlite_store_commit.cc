@@ -215,7 +215,12 @@ void SqliteStore::apply_plan(const CommitPlan& plan, Booking booking) {
   }
   books_.apply(plan.new_apps);
   books_.apply(plan.moves);
-  next_seq_ += plan.rows.size();
+  for (const PlannedRow& row : plan.rows) {
+    const Append& first = *row.frames.front();
+    shares_.add({first.client->key.uid, row.app, first.persistence_class},
+                next_seq_++,
+                row.bytes + kRowOverheadBytes);
+  }
   for (const auto& [key, client] : plan.clients) {
     if (!client.moved) continue;
     clients_.put(key, client.high_water);

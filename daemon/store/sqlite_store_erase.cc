@@ -36,7 +36,7 @@ Result<Erased> SqliteStore::erase_rows(const Erasure& erasure) {
   Erased erased;
   {
     TELEMETRYD_ASSIGN(Statement select,
-                      db_.prepare("SELECT seq, app, count, length(blob) FROM events "
+                      db_.prepare("SELECT seq, app, count, length(blob), class FROM events "
                                   "WHERE uid=? AND seq<=? ORDER BY seq"));
     Rows rows = select.query(erasure.uid, erasure.up_to);
     for (;;) {
@@ -56,10 +56,12 @@ Result<Erased> SqliteStore::erase_rows(const Erasure& erasure) {
       erased.moves.add(app, account::kErased, reason::kWithdrawn, events);
       erased.moves.add(app, account::kQueuedBytes, reason::kNone, -rows.integer(3));
       erased.events += static_cast<std::uint64_t>(events);
-      erased.rows.push_back(seq);
+      erased.rows.push_back({seq,
+                             {erasure.uid, app, static_cast<event::Class>(rows.integer(4))},
+                             static_cast<std::uint64_t>(rows.integer(3))});
     }
   }
-  for (const Seq seq : erased.rows) TELEMETRYD_TRY(delete_row(seq));
+  for (const Gone& row : erased.rows) TELEMETRYD_TRY(delete_row(row.seq));
   TELEMETRYD_TRY(erase_dead(erasure, erased));
   TELEMETRYD_TRY(books_.write(erased.moves));
   return erased;
@@ -122,7 +124,10 @@ Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
   TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=FAST"));
   TELEMETRYD_TRY(done);
   books_.apply(erased.moves);
-  for (const Seq seq : erased.rows) next_indexes_.erase(seq);
+  for (const Gone& row : erased.rows) {
+    next_indexes_.erase(row.seq);
+    leave_share(row.seq, row.owner, row.bytes);
+  }
   scrub_due_ |= erased.events > 0;
   std::erase_if(erasures_, [&](const Erasure& other) { return other.number == erasure.number; });
   if (erased.waits) erasures_.push_back(erasure);
@@ -199,6 +204,7 @@ Result<void> SqliteStore::scrub_now() {
     return fail(error_from_sqlite(code, db_.handle(), "emptying the write-ahead log"));
   }
   wal_bytes_ = 0;
+  checkpoint_failures_.worked();
   scrub_due_ = false;
   scrubbed_boot_ms_ = clock_.boot_ms();
   TELEMETRYD_TRY(pregrow_wal(files_.wal.native(), options_.vfs, quota_.wal_pregrow_bytes));

@@ -1,4 +1,4 @@
-#include <array>
+#include <algorithm>
 
 #include "base/log.h"
 #include "store/schema.h"
@@ -7,13 +7,11 @@
 namespace telemetryd::store {
 namespace {
 
-// Lowest first. Normal rows are the only ones outside the index by class, and are walked in seq
-// order instead.
-constexpr std::array kEvictionOrder = {
-    event::Class::kLow, event::Class::kNormal, event::Class::kCritical};
-
 // Pages that B-trees and the free list may take beyond a row's own bytes.
 constexpr std::int64_t kSparePages = 32;
+
+// Rows of earlier epochs that one eviction looks at to learn whose they are.
+constexpr int kLookRowsMax = 4096;
 
 constexpr BootMs kEvictionLogIntervalMs = 10'000;
 
@@ -27,11 +25,43 @@ Result<bool> SqliteStore::at_page_limit(std::uint64_t bytes) {
   return room < needed + kSparePages;
 }
 
-Result<void> SqliteStore::evict(std::uint64_t bytes, Eviction& eviction) {
-  for (const event::Class persistence_class : kEvictionOrder) {
-    if (eviction.bytes >= bytes) return {};
-    TELEMETRYD_TRY(evict_class(persistence_class, bytes, eviction));
+// A start reads no backlog. The oldest rows are looked at first, and they are those that leave.
+Result<void> SqliteStore::look_at_older_rows() {
+  if (shares_looked_ >= first_seq_) return {};
+  Rows rows = sql_.scan_rows.query(shares_looked_);
+  for (int i = 0; i < kLookRowsMax; ++i) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    const Seq seq = found ? static_cast<Seq>(rows.integer(0)) : first_seq_;
+    shares_looked_ = std::min(seq + 1, first_seq_);
+    if (seq >= first_seq_) return {};
+    shares_.add({static_cast<std::uint32_t>(rows.integer(1)),
+                 rows.integer(2),
+                 static_cast<event::Class>(rows.integer(5))},
+                seq,
+                static_cast<std::uint64_t>(rows.integer(4)) + kRowOverheadBytes);
   }
+  return {};
+}
+
+// A row that left for another reason than eviction.
+void SqliteStore::leave_share(Seq seq, const Owner& owner, std::uint64_t blob_bytes) {
+  const bool counted = seq >= first_seq_ || seq < shares_looked_;
+  if (counted) shares_.remove(owner, blob_bytes + kRowOverheadBytes);
+}
+
+// In small portions, so that two who have about as much give way in turns.
+Result<void> SqliteStore::evict(std::uint64_t bytes, Eviction& eviction) {
+  TELEMETRYD_TRY(look_at_older_rows());
+  Shares shares = shares_;
+  std::set<Owner> nothing_left;
+  while (eviction.bytes < bytes) {
+    const std::optional<Owner> owner = shares.next_to_give_way(nothing_left);
+    if (!owner) break;
+    const std::uint64_t portion = std::min(bytes, eviction.bytes + kEvictBytesMin);
+    TELEMETRYD_ASSIGN(const bool more, evict_rows_of(*owner, portion, shares, eviction));
+    if (!more) nothing_left.insert(*owner);
+  }
+  eviction.shares = std::move(shares);
   return evict_dead(bytes, eviction);
 }
 
@@ -60,66 +90,74 @@ Result<void> SqliteStore::evict_dead(std::uint64_t bytes, Eviction& eviction) {
   return {};
 }
 
-Result<void> SqliteStore::evict_class(event::Class persistence_class,
-                                      std::uint64_t bytes,
-                                      Eviction& eviction) {
-  Seq& from =
-      eviction.from.try_emplace(persistence_class, evict_from_[persistence_class]).first->second;
-  const bool normal = persistence_class == event::Class::kNormal;
+// The owner's oldest rows until so many bytes have left; false when no more of them can. What lies
+// between them is passed once, and remembered.
+Result<bool> SqliteStore::evict_rows_of(const Owner& owner,
+                                        std::uint64_t bytes,
+                                        Shares& shares,
+                                        Eviction& eviction) {
+  // Normal rows are the only ones outside the index by class.
+  const bool normal = owner.persistence_class == event::Class::kNormal;
   TELEMETRYD_ASSIGN(
       Statement select,
-      db_.prepare(std::string("SELECT seq, app, count, length(blob) FROM events WHERE ") +
+      db_.prepare(std::string("SELECT seq, uid, app, count, length(blob) FROM events WHERE ") +
                   (normal ? "class=? AND seq>=? ORDER BY seq"
                           : "class<>0 AND class=? AND seq>=? ORDER BY seq")));
   std::vector<Seq> chosen;
-  bool passed_leased = false;
+  bool passed_one_that_stays = false;
+  bool more = true;
+  Seq first = shares.first(owner);
   {
-    Rows rows = select.query(static_cast<int>(persistence_class), from);
+    Rows rows = select.query(static_cast<int>(owner.persistence_class), first);
     while (eviction.bytes < bytes) {
-      TELEMETRYD_ASSIGN(const bool found, rows.next());
-      if (!found) break;
+      TELEMETRYD_ASSIGN(more, rows.next());
+      if (!more) break;
       const auto seq = static_cast<Seq>(rows.integer(0));
-      if (leased_.contains(seq)) {
-        passed_leased = true;
+      const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
+      if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
+        passed_one_that_stays = true;
         continue;
       }
-      if (!passed_leased) from = seq;
+      if (!passed_one_that_stays) first = seq;
+      if (!theirs) continue;
       const auto partial = next_indexes_.find(seq);
       const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
-      const AppId app = rows.integer(1);
-      eviction.moves.add(app, account::kQueued, reason::kNone, delivered - rows.integer(2));
-      eviction.moves.add(app, account::kEvicted, reason::kQuota, rows.integer(2) - delivered);
-      eviction.moves.add(app, account::kQueuedBytes, reason::kNone, -rows.integer(3));
-      eviction.bytes += static_cast<std::uint64_t>(rows.integer(3)) + kRowOverheadBytes;
+      eviction.moves.add(owner.app, account::kQueued, reason::kNone, delivered - rows.integer(3));
+      eviction.moves.add(owner.app, account::kEvicted, reason::kQuota, rows.integer(3) - delivered);
+      eviction.moves.add(owner.app, account::kQueuedBytes, reason::kNone, -rows.integer(4));
+      const std::uint64_t row_bytes =
+          static_cast<std::uint64_t>(rows.integer(4)) + kRowOverheadBytes;
+      eviction.bytes += row_bytes;
+      shares.remove(owner, row_bytes);
       chosen.push_back(seq);
     }
+  }
+  if (more || passed_one_that_stays) {
+    shares.passed(owner, first);
+  } else {
+    shares.forget(owner);
   }
   for (const Seq seq : chosen) {
     TELEMETRYD_TRY(delete_row(seq));
     eviction.rows.push_back(seq);
   }
-  return {};
+  return more;
 }
 
 void SqliteStore::apply_eviction(const Eviction& eviction) {
+  if (eviction.shares) shares_ = *eviction.shares;
   if (eviction.empty()) return;
   books_.apply(eviction.moves);
   for (const Seq seq : eviction.rows) next_indexes_.erase(seq);
-  for (const auto& [persistence_class, from] : eviction.from) {
-    evict_from_[persistence_class] = from;
-  }
-  evicted_rows_ += eviction.rows.size();
-  evicted_dead_letters_ += eviction.dead_letters;
-  if (eviction_logged_boot_ms_ &&
-      clock_.boot_ms() - *eviction_logged_boot_ms_ < kEvictionLogIntervalMs) {
-    return;
-  }
+  eviction_log_.rows += eviction.rows.size();
+  eviction_log_.dead_letters += eviction.dead_letters;
+  const BootMs now = clock_.boot_ms();
+  if (eviction_log_.boot_ms && now - *eviction_log_.boot_ms < kEvictionLogIntervalMs) return;
   // At the quota every few commits evict; the ledger has the count, the log only says that it goes
   // on.
-  eviction_logged_boot_ms_ = clock_.boot_ms();
   log::error("events_evicted",
-             {{"rows", std::exchange(evicted_rows_, 0)},
-              {"dead_letters", std::exchange(evicted_dead_letters_, 0)}});
+             {{"rows", eviction_log_.rows}, {"dead_letters", eviction_log_.dead_letters}});
+  eviction_log_ = {.boot_ms = now};
 }
 
 }  // namespace telemetryd::store

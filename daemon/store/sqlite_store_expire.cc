@@ -19,9 +19,11 @@ constexpr BootMs kExpireRetryMs = 60'000;
 Result<Expiry> SqliteStore::rows_too_old(BootMs now) {
   Expiry expiry;
   expiry.next_boot_ms = now + options_.event_age_max.count();
-  TELEMETRYD_ASSIGN(Statement select,
-                    db_.prepare("SELECT seq, app, count, length(blob), epoch, accepted_boot_ms "
-                                "FROM events ORDER BY seq"));
+  TELEMETRYD_ASSIGN(
+      Statement select,
+      db_.prepare("SELECT seq, app, count, length(blob), epoch, accepted_boot_ms, uid, "
+                  "class "
+                  "FROM events ORDER BY seq"));
   Rows rows = select.query();
   std::int64_t bytes = 0;
   bool passed_leased = false;
@@ -36,7 +38,7 @@ Result<Expiry> SqliteStore::rows_too_old(BootMs now) {
       return expiry;
     }
     const auto seq = static_cast<Seq>(rows.integer(0));
-    if (leased_.contains(seq)) {
+    if (leased_.contains(seq) || unreadable_.contains(seq)) {
       passed_leased = true;
       continue;
     }
@@ -47,7 +49,11 @@ Result<Expiry> SqliteStore::rows_too_old(BootMs now) {
     expiry.moves.add(app, account::kExpired, reason::kAge, rows.integer(2) - delivered);
     expiry.moves.add(app, account::kQueuedBytes, reason::kNone, -rows.integer(3));
     bytes += rows.integer(3);
-    expiry.rows.push_back(seq);
+    expiry.rows.push_back({seq,
+                           {static_cast<std::uint32_t>(rows.integer(6)),
+                            app,
+                            static_cast<event::Class>(rows.integer(7))},
+                           static_cast<std::uint64_t>(rows.integer(3))});
   }
   expiry.next_boot_ms = now;
   return expiry;
@@ -57,12 +63,15 @@ Result<void> SqliteStore::expire_rows(BootMs now) {
   TELEMETRYD_ASSIGN(const Expiry expiry, rows_too_old(now));
   if (!expiry.rows.empty()) {
     const auto written = transact([&]() -> Result<void> {
-      for (const Seq seq : expiry.rows) TELEMETRYD_TRY(delete_row(seq));
+      for (const Gone& row : expiry.rows) TELEMETRYD_TRY(delete_row(row.seq));
       return books_.write(expiry.moves);
     });
     TELEMETRYD_TRY(written);
     books_.apply(expiry.moves);
-    for (const Seq seq : expiry.rows) next_indexes_.erase(seq);
+    for (const Gone& row : expiry.rows) {
+      next_indexes_.erase(row.seq);
+      leave_share(row.seq, row.owner, row.bytes);
+    }
     expired_rows_ += expiry.rows.size();
   }
   expire_boot_ms_ = expiry.next_boot_ms;

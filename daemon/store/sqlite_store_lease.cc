@@ -52,8 +52,25 @@ Result<void> SqliteStore::remove_damaged(const std::vector<StoredRow>& rows) {
   });
   TELEMETRYD_TRY(written);
   books_.apply(moves);
-  for (const Seq seq : seqs) next_indexes_.erase(seq);
+  for (const StoredRow& row : rows) {
+    next_indexes_.erase(row.seq);
+    leave_share(row.seq, {row.uid, row.app, row.persistence_class}, row.bytes);
+  }
   return {};
+}
+
+// Where rows can be read again, `at` being where they cannot: a page that the disk does not give
+// back holds an unknown number of rows, so the steps double.
+Seq SqliteStore::readable_after(Seq at, const Error& cause) {
+  Seq to = next_seq_;
+  for (Seq step = 1; at < next_seq_ && step < next_seq_ - at; step *= 2) {
+    Rows rows = sql_.scan_rows.query(at + step);
+    if (!rows.next()) continue;
+    to = at + step;
+    break;
+  }
+  unreadable_.note(at, to, cause);
+  return to;
 }
 
 Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors) {
@@ -85,11 +102,21 @@ Result<DueRows> SqliteStore::due_rows(const LeaseRequest& request) {
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
   due.reached = next_seq_;
-  Rows rows = sql_.scan_rows.query(from);
+  Seq at = from;
+  std::optional<Rows> scan(sql_.scan_rows.query(at));
   for (;;) {
-    TELEMETRYD_ASSIGN(const bool found, rows.next());
-    if (!found) break;
+    const auto found = scan->next();
+    if (!found) {
+      scan.reset();
+      at = readable_after(at, found.error());
+      scan.emplace(sql_.scan_rows.query(at));
+      continue;
+    }
+    if (!*found) break;
+    const Rows& rows = *scan;
     const auto seq = static_cast<Seq>(rows.integer(0));
+    at = seq + 1;
+    if (unreadable_.contains(seq)) continue;
     const auto cursor = cursors.find(rows.integer(2));
     if (cursor == cursors.end() || leased_.contains(seq)) continue;
     if (cursor->second->held.contains(static_cast<std::uint32_t>(rows.integer(1)))) continue;
@@ -170,15 +197,27 @@ Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
     std::vector<LeasedPart> parts;
     std::vector<StoredRow> damaged;
     for (const Candidate& candidate : due.rows) {
-      TELEMETRYD_ASSIGN(auto row, load_row(candidate.seq));
+      auto loaded = load_row(candidate.seq);
+      if (!loaded) {
+        // The disk does not give it back; the rows behind it are not held up.
+        unreadable_.note(candidate.seq, candidate.seq + 1, loaded.error());
+        continue;
+      }
+      std::optional<StoredRow>& row = *loaded;
       if (!row) continue;
       auto lent = lend(*row, request, candidate.alone);
       if (!lent) {
         damaged.push_back(std::move(*row));
         continue;
       }
-      parts.push_back(
-          {row->seq, row->uid, row->app, lent->first_index, lent->count, row->count, row->bytes});
+      parts.push_back({row->seq,
+                       row->uid,
+                       row->app,
+                       row->persistence_class,
+                       lent->first_index,
+                       lent->count,
+                       row->count,
+                       row->bytes});
       lease.events += lent->count;
       lease.bytes += lent->events.size();
       lease.rows.push_back(std::move(*lent));

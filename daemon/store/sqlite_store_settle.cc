@@ -142,6 +142,7 @@ Result<void> SqliteStore::settle_now(const Settlement& settlement,
       next_indexes_[part.seq] = end;
     } else {
       next_indexes_.erase(part.seq);
+      leave_share(part.seq, {part.uid, part.app, part.persistence_class}, part.row_bytes);
     }
   }
   return {};

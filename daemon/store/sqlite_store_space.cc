@@ -26,14 +26,6 @@ Refusal disk_is_full() {
 
 }  // namespace
 
-Result<void> SqliteStore::grow_in_steps() {
-  int bytes = static_cast<int>(kGrowthBytes);
-  const int code = sqlite3_file_control(db_.handle(), "main", SQLITE_FCNTL_CHUNK_SIZE, &bytes);
-  // A test's VFS does not know it.
-  if (code == SQLITE_OK || code == SQLITE_NOTFOUND) return {};
-  return fail(error_from_sqlite(code, db_.handle(), "setting the growth of the database"));
-}
-
 // What new events wait for, apart from the quota.
 std::optional<Refusal> SqliteStore::disk_refusal() {
   const BootMs now = clock_.boot_ms();
@@ -110,7 +102,10 @@ Result<void> SqliteStore::give_back() {
 std::vector<Trouble> SqliteStore::troubles() {
   floor_.look(clock_.boot_ms());
   std::vector<Trouble> found;
-  for (const auto& trouble : {floor_.trouble(), write_pause_.trouble()}) {
+  for (const auto& trouble : {floor_.trouble(),
+                              write_pause_.trouble(),
+                              checkpoint_failures_.trouble(),
+                              unreadable_.trouble()}) {
     if (trouble) found.push_back(*trouble);
   }
   return found;

@@ -64,7 +64,7 @@ SqliteStore::Opened SqliteStore::open_as_it_is(const Options& options,
 
 Result<void> SqliteStore::start() {
   sqlite3_wal_hook(db_.handle(), &SqliteStore::on_wal, this);
-  TELEMETRYD_TRY(grow_in_steps());
+  TELEMETRYD_TRY(db_.grow_in_steps_of(static_cast<int>(kGrowthBytes)));
   TELEMETRYD_TRY(prepare_statements());
   TELEMETRYD_TRY(books_.load(db_));
   TELEMETRYD_TRY(load_partial_rows());
@@ -224,6 +224,7 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   ++epoch_;
   epoch_random_ = random_bytes16();
   next_seq_ = (epoch_ << kSeqCounterBits) + 1;
+  first_seq_ = next_seq_;
   TELEMETRYD_ASSIGN(Statement insert,
                     db_.prepare("INSERT INTO epochs(number, random, started_unix_ms, boot_id) "
                                 "VALUES(?,?,?,?)"));
@@ -241,7 +242,8 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   TELEMETRYD_ASSIGN(const std::string last_boot,
                     db_.ask("SELECT boot_id FROM epochs ORDER BY number DESC LIMIT 1"));
   uptime_.begin(epoch_, clock_.boot_ms(), !boot.empty() && boot == last_boot);
-  TELEMETRYD_ASSIGN(const std::int64_t oldest_seq, db_.ask_integer("SELECT min(seq) FROM events"));
+  // A disk that does not give it back is no reason not to start: all epochs stay then.
+  const std::int64_t oldest_seq = db_.ask_integer("SELECT min(seq) FROM events").value_or(1);
   const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
   const Correction correction = gap_ ? correction_for(*gap_) : Correction();
   const auto written = transact([&]() -> Result<void> {

@@ -127,6 +127,89 @@ TEST_F(Quota, RefusingKeepsWhatIsThereAndTellsTheSenderToRetry) {
   EXPECT_EQ(commit({big(number)}).front().kind, store::Answer::Kind::kStored);
 }
 
+TEST_F(Quota, ConsentRecordsOfOneUserAreBoundedAndOffForAllToolsAlwaysFits) {
+  start(store::WhenFull::kEvictOldest);
+  const auto decide = [&](std::uint32_t uid, const std::string& app) {
+    return store_->set_consent({uid, app, store::Consent::kEnabled, 1});
+  };
+  int taken = 0;
+  while (taken < 2000 && decide(1000, "app" + std::to_string(taken))) ++taken;
+  EXPECT_EQ(taken, 512);
+  EXPECT_EQ(decide(1000, "one-more").error().code(), ErrorCode::kResourceExhausted);
+  EXPECT_TRUE(decide(1000, "app7"));
+  EXPECT_TRUE(decide(1001, "one-more"));
+  EXPECT_TRUE(store_->set_consent({1000, "", store::Consent::kDisabled, 2}));
+}
+
+// Two senders; the second floods.
+class Flood : public Quota {
+ protected:
+  void flood(const std::shared_ptr<const store::ClientInfo>& by) {
+    std::uint64_t next = store_->high_water(by->key).value().value_or(0) + 1;
+    for (int i = 0; i < 300; ++i) {
+      auto answers = commit({frame(by, next++, {std::string(kBodyBytes, 'x')}, flood_class_)});
+      ASSERT_EQ(answers.front().kind, store::Answer::Kind::kStored);
+    }
+  }
+
+  std::int64_t evicted(const std::string& app) {
+    return store_->ledger().value()[app].get("evicted", "quota");
+  }
+
+  event::Class flood_class_ = event::Class::kCritical;
+};
+
+TEST_F(Flood, OneUsersFloodEvictsNobodyElsesEventsWhateverTheirClass) {
+  start(store::WhenFull::kEvictOldest);
+  const auto quiet = client(1, "quiet", 1000);
+  for (std::uint64_t number = 1; number <= 10; ++number) {
+    commit({frame(quiet, number, {std::string(kBodyBytes, 'q')}, event::Class::kLow)});
+  }
+  flood(client(2, "flood", 1001));
+  EXPECT_EQ(evicted("quiet"), 0);
+  EXPECT_GT(evicted("flood"), 100);
+  // Nor when they share the app's name.
+  flood(client(3, "quiet", 1001));
+  EXPECT_EQ(store_->list({.uid = 1000})->size(), 10u);
+}
+
+TEST_F(Flood, OneAppsFloodEvictsNothingOfAnotherOfTheSameUser) {
+  start(store::WhenFull::kEvictOldest);
+  commit({frame(client(1, "quiet"), 1, {"q"}, event::Class::kLow)});
+  flood(client(2, "flood"));
+  EXPECT_EQ(evicted("quiet"), 0);
+}
+
+TEST_F(Flood, AfterARestartTheFloodOfBeforeStillGivesWay) {
+  start(store::WhenFull::kEvictOldest);
+  const auto quiet = client(1, "quiet", 1000);
+  commit({frame(quiet, 1, {std::string(kBodyBytes, 'q')})});
+  flood(client(2, "flood", 1001));
+  const std::int64_t before = evicted("flood");
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  start(store::WhenFull::kEvictOldest);
+  for (std::uint64_t number = 2; number <= 20; ++number) {
+    commit({frame(quiet, number, {std::string(kBodyBytes, 'q')})});
+  }
+  EXPECT_EQ(evicted("quiet"), 0);
+  EXPECT_GT(evicted("flood"), before);
+}
+
+TEST_F(Flood, WhoHasEnoughGivesWayByClassAndAge) {
+  start(store::WhenFull::kEvictOldest);
+  const auto one = client(1, "one");
+  flood_class_ = event::Class::kNormal;
+  flood(one);
+  const std::uint64_t next = store_->high_water(one->key)->value() + 1;
+  const std::int64_t before = evicted("one");
+  commit({frame(one, next, {"low"}, event::Class::kLow)});
+  flood(one);
+  EXPECT_GT(evicted("one"), before);
+  const auto rows = store_->list({.limit = 10'000});
+  for (const auto& event : *rows) EXPECT_EQ(event.row.persistence_class, event::Class::kNormal);
+}
+
 class OldFile {
  public:
   explicit OldFile(const std::filesystem::path& path) {
