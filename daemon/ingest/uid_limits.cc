@@ -50,8 +50,9 @@ std::chrono::milliseconds UidLimits::wait(std::uint32_t uid) {
   if (options_.events_per_second_per_uid_max == 0 || entry == uids_.end()) {
     return std::chrono::milliseconds(0);
   }
-  refill(entry->second);
-  return owed(uid, entry->second);
+  const BootMs now = clock_.boot_ms();
+  refill(entry->second, now);
+  return owed(uid, entry->second, now);
 }
 
 std::chrono::milliseconds UidLimits::charge(std::uint32_t uid,
@@ -62,32 +63,34 @@ std::chrono::milliseconds UidLimits::charge(std::uint32_t uid,
     return std::chrono::milliseconds(0);
   }
   Uid& of = entry->second;
-  refill(of);
-  note_sender(uid);
+  // Read once: this is done for every frame.
+  const BootMs now = clock_.boot_ms();
+  refill(of, now);
+  note_sender(uid, now);
   of.tokens -= events;
   of.bytes -= static_cast<double>(bytes);
   // Who is alone owes nobody; but what was sent then is no credit either.
-  if (!others_send(uid)) of.bytes = std::max(of.bytes, 0.0);
-  return owed(uid, of);
+  if (!others_send(uid, now)) of.bytes = std::max(of.bytes, 0.0);
+  return owed(uid, of, now);
 }
 
-std::chrono::milliseconds UidLimits::owed(std::uint32_t uid, const Uid& of) const {
+std::chrono::milliseconds UidLimits::owed(std::uint32_t uid, const Uid& of, BootMs now) const {
   double seconds = 0;
   if (of.tokens < 0) seconds = -of.tokens / options_.events_per_second_per_uid_max;
-  if (of.bytes < 0 && others_send(uid)) {
+  if (of.bytes < 0 && others_send(uid, now)) {
     seconds = std::max(seconds, -of.bytes / kSharedBytesPerSecond);
   }
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
 }
 
-void UidLimits::note_sender(std::uint32_t uid) {
+void UidLimits::note_sender(std::uint32_t uid, BootMs now) {
   if (last_sender_.any && last_sender_.uid != uid) sender_before_ = last_sender_;
-  last_sender_ = {.uid = uid, .sent_boot_ms = clock_.boot_ms(), .any = true};
+  last_sender_ = {.uid = uid, .sent_boot_ms = now, .any = true};
 }
 
-bool UidLimits::others_send(std::uint32_t uid) const {
+bool UidLimits::others_send(std::uint32_t uid, BootMs now) const {
   const Sender& other = last_sender_.uid == uid ? sender_before_ : last_sender_;
-  return other.any && clock_.boot_ms() - other.sent_boot_ms < kOthersSendFor.count();
+  return other.any && now - other.sent_boot_ms < kOthersSendFor.count();
 }
 
 void UidLimits::keep(std::uint32_t uid, std::uint64_t before, std::uint64_t after) {
@@ -112,29 +115,29 @@ std::shared_ptr<StoreShare> UidLimits::share(std::uint32_t uid,
   return entry->second.share;
 }
 
-double UidLimits::level(const Uid& uid) const {
+double UidLimits::level(const Uid& uid, BootMs now) const {
   const double rate = options_.events_per_second_per_uid_max;
-  const auto passed_ms = static_cast<double>(clock_.boot_ms() - uid.filled_boot_ms);
+  const auto passed_ms = static_cast<double>(now - uid.filled_boot_ms);
   return std::min(rate, uid.tokens + rate * passed_ms / 1000);
 }
 
-double UidLimits::bytes_level(const Uid& uid) const {
-  const auto passed_ms = static_cast<double>(clock_.boot_ms() - uid.filled_boot_ms);
+double UidLimits::bytes_level(const Uid& uid, BootMs now) const {
+  const auto passed_ms = static_cast<double>(now - uid.filled_boot_ms);
   return std::min<double>(kSharedBytesBurst, uid.bytes + kSharedBytesPerSecond * passed_ms / 1000);
 }
 
-void UidLimits::refill(Uid& uid) const {
-  uid.tokens = level(uid);
-  uid.bytes = bytes_level(uid);
-  uid.filled_boot_ms = clock_.boot_ms();
+void UidLimits::refill(Uid& uid, BootMs now) const {
+  uid.tokens = level(uid, now);
+  uid.bytes = bytes_level(uid, now);
+  uid.filled_boot_ms = now;
 }
 
 // Reconnecting must not fill a bucket, so an entry outlives its connections until it is full again.
 void UidLimits::forget_the_gone() {
-  std::erase_if(uids_, [this](const auto& each) {
+  std::erase_if(uids_, [this, now = clock_.boot_ms()](const auto& each) {
     return each.second.connections == 0 &&
-           level(each.second) >= options_.events_per_second_per_uid_max &&
-           bytes_level(each.second) >= 0;
+           level(each.second, now) >= options_.events_per_second_per_uid_max &&
+           bytes_level(each.second, now) >= 0;
   });
 }
 

@@ -91,13 +91,13 @@ class UidLimits {
     bool any = false;
   };
 
-  void note_sender(std::uint32_t uid);
-  bool others_send(std::uint32_t uid) const;
+  void note_sender(std::uint32_t uid, BootMs now);
+  bool others_send(std::uint32_t uid, BootMs now) const;
   // How long until both buckets are level, as far as they count.
-  std::chrono::milliseconds owed(std::uint32_t uid, const Uid& of) const;
-  double level(const Uid& uid) const;
-  double bytes_level(const Uid& uid) const;
-  void refill(Uid& uid) const;
+  std::chrono::milliseconds owed(std::uint32_t uid, const Uid& of, BootMs now) const;
+  double level(const Uid& uid, BootMs now) const;
+  double bytes_level(const Uid& uid, BootMs now) const;
+  void refill(Uid& uid, BootMs now) const;
   void forget_the_gone();
 
   const Clock& clock_;
