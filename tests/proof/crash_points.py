@@ -193,7 +193,7 @@ class Proof:
         for name in sorted(self.points):
             print(f"  {self.points[name]:5} {name}")
         needed = []
-        if not self.options.quick:
+        if not self.options.quick and self.options.share >= 1:
             needed += ["commit:pwrite64:events.db-wal", "commit:fdatasync:events.db-wal", "commit:sendto:client",
                        "settlement:fdatasync:events.db-wal", "erasure:fdatasync:events.db-wal", "close:pwrite64:events.db",
                        "close:fdatasync:witness", "creation:unlink:events.db-journal", "migration:fdatasync:events.db-wal",

@@ -61,9 +61,13 @@ def wait_until(condition, timeout_s, what):
         time.sleep(0.005)
 
 
+# Looked up before there are threads: a child that is not a program yet must not wait for their locks.
+PRCTL = ctypes.CDLL(None).prctl
+
+
 def die_with_parent():
     # A proof that is killed must not leave daemons behind.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    PRCTL(1, signal.SIGKILL)
 
 
 class UnixConnection(http.client.HTTPConnection):
