@@ -14,6 +14,7 @@ anonymous memory must stay flat in the rest.
 import argparse
 import collections
 import contextlib
+import errno
 import os
 import pathlib
 import random
@@ -212,19 +213,19 @@ class Faults:
     def disk_full(self):
         """By somebody else, to the last byte."""
         filler = self.rig.state / "somebody-else"
+        refused = 0
         try:
             with open(filler, "wb", buffering=0) as out:
-                with contextlib.suppress(OSError):
-                    while True:
-                        out.write(b"x" * 65536)
-                with contextlib.suppress(OSError):
-                    while True:
-                        out.write(b"x" * 512)
-            full = os.statvfs(self.rig.state).f_bavail == 0
+                for size in (65536, 512):
+                    try:
+                        while True:
+                            out.write(b"x" * size)
+                    except OSError as error:
+                        refused += error.errno == errno.ENOSPC
             time.sleep(random.uniform(0.5, 2))
         finally:
             filler.unlink()
-        return full
+        return refused == 2
 
     def failing(self, call, error):
         trace_file = self.rig.folder / "fault-trace"
@@ -349,6 +350,7 @@ class Oracle:
     def drive(self, seconds, kinds):
         """Every kind once, whatever the time says, and then again."""
         until = time.monotonic() + seconds
+        patience = until + 120
         kinds = [kind for kind in kinds + ["kill gateway"] if kind in self.faults.kinds]
         while True:
             random.shuffle(kinds)
@@ -356,7 +358,7 @@ class Oracle:
                 time.sleep(random.uniform(0.1, 1))
                 self.faults.happen(kind)
                 self.check_streams()
-                if time.monotonic() > until and all(self.faults.seen[one] or self.faults.tried[one] > 10 for one in kinds):
+                if time.monotonic() > until and (all(self.faults.seen[one] for one in kinds) or time.monotonic() > patience):
                     return
 
     def drive_in_peace(self, seconds):
