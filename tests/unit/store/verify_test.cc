@@ -54,7 +54,7 @@ class Verify : public StoreTest {
   Result<void> idle_for(int moments) {
     for (int i = 0; i < moments; ++i) {
       clock_.advance(std::chrono::milliseconds(300));
-      if (auto rested = store_->idle(); !rested) return rested;
+      if (const auto rested = store_->idle(); !rested) return fail(rested.error());
     }
     return {};
   }
