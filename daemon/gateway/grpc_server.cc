@@ -28,7 +28,7 @@ constexpr int kHandshakeMs = 10'000;
 constexpr int kConnectionIdleMs = 300'000;
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
-constexpr std::size_t kMemoryMax = 32u << 20;
+constexpr std::size_t kMemoryMax = 64u << 20;
 constexpr int kThreadsMax = 8;
 // What may come before it is asked for, of a stream; a fast sender does not make it grow.
 constexpr int kStreamWindowBytes = 64 << 10;
