@@ -243,7 +243,11 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
                     db_.ask("SELECT boot_id FROM epochs ORDER BY number DESC LIMIT 1"));
   uptime_.begin(epoch_, clock_.boot_ms(), !boot.empty() && boot == last_boot);
   // A disk that does not give it back is no reason not to start: all epochs stay then.
-  const std::int64_t oldest_seq = db_.ask_integer("SELECT min(seq) FROM events").value_or(1);
+  const auto oldest_row = db_.ask_integer("SELECT min(seq) FROM events");
+  if (!oldest_row && oldest_row.error().code() == ErrorCode::kDataLoss) {
+    return fail(oldest_row.error());
+  }
+  const std::int64_t oldest_seq = oldest_row.value_or(1);
   const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
   const Correction correction = gap_ ? correction_for(*gap_) : Correction();
   const auto written = transact([&]() -> Result<void> {
