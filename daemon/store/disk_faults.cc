@@ -14,17 +14,27 @@ constexpr std::string_view kCheckpointFailing = "checkpoint_failing";
 
 }  // namespace
 
-bool UnreadableRows::contains(Seq seq) const {
+std::optional<Seq> UnreadableRows::end_after(Seq seq) const {
   const auto after = ranges_.upper_bound(seq);
-  return after != ranges_.begin() && seq < std::prev(after)->second;
+  if (after == ranges_.begin() || seq >= std::prev(after)->second) return std::nullopt;
+  return std::prev(after)->second;
 }
 
-void UnreadableRows::note(Seq from, Seq to, const Error& cause) {
+void UnreadableRows::note(Seq from, Seq to, BootMs now, const Error& cause) {
   if (ranges_.size() >= kRangesMax) return;
+  if (ranges_.empty()) retry_boot_ms_ = now + pause_ms_;
   const auto [range, added] = ranges_.try_emplace(from, to);
   range->second = std::max(range->second, to);
   if (!added) return;
   log::error("rows_unreadable", {{"from", from}, {"to", to}, {"cause", cause.message()}});
+}
+
+std::optional<Seq> UnreadableRows::forget_due(BootMs now) {
+  if (ranges_.empty() || now < retry_boot_ms_) return std::nullopt;
+  const Seq first = ranges_.begin()->first;
+  ranges_.clear();
+  pause_ms_ = std::min(2 * pause_ms_, kPauseMaxMs);
+  return first;
 }
 
 std::optional<Trouble> UnreadableRows::trouble() const {
@@ -32,7 +42,7 @@ std::optional<Trouble> UnreadableRows::trouble() const {
   return Trouble{std::string(kRowsUnreadable),
                  "in " + std::to_string(ranges_.size()) +
                      " places the disk does not give queued events back; the others are "
-                     "delivered, and these are tried again at the next start. Look at the "
+                     "delivered, and these are tried again from time to time. Look at the "
                      "kernel's log: the disk may be failing"};
 }
 

@@ -16,18 +16,28 @@
 
 namespace telemetryd::store {
 
-// Rows that cannot be read. They stay where they are and in the ledger as queued; a new start tries
-// them again.
+// Rows that cannot be read. They stay where they are and in the ledger as queued, and are tried
+// again after a pause, which doubles each time.
 class UnreadableRows {
  public:
   static constexpr std::size_t kRangesMax = 1024;
 
-  bool contains(Seq seq) const;
-  void note(Seq from, Seq to, const Error& cause);
+  bool contains(Seq seq) const { return end_after(seq).has_value(); }
+
+  // Where the range with `seq` ends; nothing when it is in none.
+  std::optional<Seq> end_after(Seq seq) const;
+  void note(Seq from, Seq to, BootMs now, const Error& cause);
+  // After the pause all are forgotten; the first of them.
+  std::optional<Seq> forget_due(BootMs now);
   std::optional<Trouble> trouble() const;
 
  private:
+  static constexpr BootMs kPauseMs = 60'000;
+  static constexpr BootMs kPauseMaxMs = 3'600'000;
+
   std::map<Seq, Seq> ranges_;  // from, to
+  BootMs pause_ms_ = kPauseMs;
+  BootMs retry_boot_ms_ = 0;
 };
 
 // The WAL still has everything when a checkpoint fails, so that is no loss.

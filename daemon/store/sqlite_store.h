@@ -168,7 +168,9 @@ class SqliteStore final : public Store {
   Result<std::optional<StoredRow>> load_row(Seq seq);
   Result<void> remove_damaged(const std::vector<StoredRow>& rows);
   Result<DueRows> due_rows(const LeaseRequest& request);
-  Seq readable_after(Seq at, const Error& cause);
+  bool readable(Seq from);
+  Result<Seq> skip_unreadable(Seq at, const Error& cause);
+  void retry_unreadable();
   Seq open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors);
   std::optional<LeasedRow> lend(StoredRow& row, const LeaseRequest& request, bool alone);
 

@@ -59,18 +59,42 @@ Result<void> SqliteStore::remove_damaged(const std::vector<StoredRow>& rows) {
   return {};
 }
 
+bool SqliteStore::readable(Seq from) {
+  Rows rows = sql_.scan_rows.query(from);
+  return rows.next().has_value();
+}
+
 // Where rows can be read again, `at` being where they cannot: a page that the disk does not give
-// back holds an unknown number of rows, so the steps double.
-Seq SqliteStore::readable_after(Seq at, const Error& cause) {
-  Seq to = next_seq_;
-  for (Seq step = 1; at < next_seq_ && step < next_seq_ - at; step *= 2) {
-    Rows rows = sql_.scan_rows.query(at + step);
-    if (!rows.next()) continue;
-    to = at + step;
-    break;
+// back holds an unknown number of rows, so the steps double, and halve again towards its end. The
+// error itself when it says that a page is wrong, or when there is nothing behind to go on with.
+Result<Seq> SqliteStore::skip_unreadable(Seq at, const Error& cause) {
+  if (cause.code() == ErrorCode::kDataLoss) return fail(cause);
+  if (const auto known = unreadable_.end_after(at)) return *known;
+  // What failed once and works now is no place to pass over.
+  if (at + 1 >= next_seq_ || readable(at)) return fail(cause);
+  const Seq last = next_seq_ - 1;
+  Seq bad = at;
+  Seq good = at;
+  for (Seq step = 1; good == bad; step *= 2) {
+    good = step < last - at ? at + step : last;
+    if (readable(good)) break;
+    TELEMETRYD_TRY(usable());
+    if (good == last) return fail(cause);
+    bad = good;
   }
-  unreadable_.note(at, to, cause);
-  return to;
+  while (good - bad > 1) {
+    const Seq middle = bad + (good - bad) / 2;
+    (readable(middle) ? good : bad) = middle;
+  }
+  unreadable_.note(at, good, clock_.boot_ms(), cause);
+  return good;
+}
+
+// The disk may have got over it.
+void SqliteStore::retry_unreadable() {
+  const auto from = unreadable_.forget_due(clock_.boot_ms());
+  if (!from) return;
+  for (auto& [app, cursor] : cursors_) cursor.lease_from = std::min(cursor.lease_from, *from);
 }
 
 Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors) {
@@ -108,7 +132,15 @@ Result<DueRows> SqliteStore::due_rows(const LeaseRequest& request) {
     const auto found = scan->next();
     if (!found) {
       scan.reset();
-      at = readable_after(at, found.error());
+      const auto behind = skip_unreadable(at, found.error());
+      // What was found so far is not held up by it.
+      const bool damaged = !db_.damage().empty();
+      if (!behind && (damaged || due.rows.empty())) return fail(behind.error());
+      if (!behind) {
+        due.reached = at;
+        break;
+      }
+      at = *behind;
       scan.emplace(sql_.scan_rows.query(at));
       continue;
     }
@@ -191,6 +223,7 @@ std::optional<LeasedRow> SqliteStore::lend(StoredRow& row,
 Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
   TELEMETRYD_TRY(usable());
   expire_due();
+  retry_unreadable();
   for (;;) {
     TELEMETRYD_ASSIGN(const DueRows due, due_rows(request));
     Lease lease;
@@ -199,8 +232,9 @@ Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
     for (const Candidate& candidate : due.rows) {
       auto loaded = load_row(candidate.seq);
       if (!loaded) {
+        if (loaded.error().code() == ErrorCode::kDataLoss) return fail(loaded.error());
         // The disk does not give it back; the rows behind it are not held up.
-        unreadable_.note(candidate.seq, candidate.seq + 1, loaded.error());
+        unreadable_.note(candidate.seq, candidate.seq + 1, clock_.boot_ms(), loaded.error());
         continue;
       }
       std::optional<StoredRow>& row = *loaded;

@@ -79,6 +79,12 @@ class FaultBase {
     return settled.error();
   }
 
+  Result<store::Lease> lease_all(std::uint32_t events_max = 1000) {
+    auto request = lease_of({"shop"}, events_max);
+    request.bytes_max = 8u << 20;
+    return store_->lease(request);
+  }
+
   std::vector<std::string> troubles() {
     const auto info = store_->info();
     std::vector<std::string> words;
@@ -295,6 +301,65 @@ TEST_F(Faults, ARowThatTheDiskDoesNotGiveBackHoldsUpNobodyElse) {
   open_again();
   for (int i = 0; i < 30; ++i) EXPECT_FALSE(deliver());
   EXPECT_EQ(upstream_, acked_);
+  EXPECT_EQ(troubles(), Words());
+}
+
+TEST_F(Faults, APageOfRowsThatTheDiskDoesNotGiveBackHidesNoOtherPage) {
+  for (int i = 0; i < 40; ++i) ASSERT_FALSE(send());
+  ASSERT_TRUE(store_->close());
+  open_again();
+  // The page with the row's beginning, which a few others share.
+  vfs_.fail({.op = Op::kRead, .code = SQLITE_IOERR_READ, .bytes = "number 10020"});
+  const auto lent = lease_all();
+  ASSERT_TRUE(lent) << lent.error().message();
+  const std::vector<std::string> got = bodies_of(*lent);
+  const std::set<std::string> upstream(got.begin(), got.end());
+  EXPECT_GE(got.size(), 32u);
+  EXPECT_LT(got.size(), 40u);
+  EXPECT_TRUE(upstream.contains(body(1)));
+  EXPECT_TRUE(upstream.contains(body(40)));
+  EXPECT_EQ(troubles(), Words{"rows_unreadable"});
+  vfs_.heal();
+  EXPECT_EQ(lease_all()->events, 0u);
+  clock_.advance(seconds(60));
+  EXPECT_EQ(lease_all()->events, 40 - got.size());
+  EXPECT_EQ(troubles(), Words());
+}
+
+TEST_F(Faults, AQueueWhoseEndCannotBeReadIsDeliveredUpToThereAndStaysOpen) {
+  for (int i = 0; i < 120; ++i) ASSERT_FALSE(send());
+  ASSERT_TRUE(store_->close());
+  open_again();
+  // A start reads the end of the queue; so many other pages push it out of memory again.
+  const auto others = lease_all(100);
+  ASSERT_TRUE(others);
+  store_->release(others->id);
+  vfs_.fail({.op = Op::kRead, .code = SQLITE_IOERR_READ, .bytes = "number 10120"});
+  const auto lent = lease_all();
+  ASSERT_TRUE(lent) << lent.error().message();
+  const std::uint64_t before = lent->events;
+  EXPECT_GE(before, 112u);
+  EXPECT_LT(before, 120u);
+  const auto rest = lease_all();
+  ASSERT_FALSE(rest);
+  EXPECT_EQ(rest.error().code(), ErrorCode::kUnavailable);
+  EXPECT_EQ(troubles(), Words()) << "rows were passed over";
+  vfs_.heal();
+  EXPECT_EQ(lease_all()->events, 120 - before);
+}
+
+TEST_F(Faults, AReadThatFailsOnceHidesNoRow) {
+  for (int i = 0; i < 40; ++i) ASSERT_FALSE(send());
+  ASSERT_TRUE(store_->close());
+  open_again();
+  vfs_.fail({.op = Op::kRead,
+             .code = SQLITE_IOERR_READ,
+             .for_good = false,
+             .bytes = "number 10020"});
+  const auto lent = lease_all();
+  ASSERT_TRUE(lent) << lent.error().message();
+  EXPECT_EQ(vfs_.failures(), 1);
+  EXPECT_EQ(lent->events + lease_all()->events, 40u);
   EXPECT_EQ(troubles(), Words());
 }
 

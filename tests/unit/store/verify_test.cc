@@ -38,7 +38,7 @@ class Verify : public StoreTest {
     return value;
   }
 
-  // Breaks a leaf page in the middle of the events, which no start reads.
+  // Breaks a leaf page in the middle of the events: a start reads the first and the last.
   void break_a_page() {
     const auto page = static_cast<std::uint64_t>(
         ask("SELECT max(pageno) FROM dbstat WHERE name='events' AND pagetype='leaf' AND path LIKE "
