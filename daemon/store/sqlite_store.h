@@ -91,7 +91,9 @@ class SqliteStore final : public Store {
   void give_up();
   Result<void> still_there();
   void leave_witness();
-  Result<void> verify_slice();
+  void verify_slice();
+  Result<void> verify_next();
+  Result<void> verify_table(const std::string& table);
   Result<void> verify_row();
 
   // sqlite_store_check.cc

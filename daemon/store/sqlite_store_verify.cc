@@ -13,6 +13,7 @@ namespace {
 // A thousandth of the thread's time at most, and never a wake-up: slices come behind other work.
 constexpr BootMs kSliceIntervalMs = 250;
 constexpr std::chrono::microseconds kSliceMax{250};
+constexpr BootMs kPauseMaxMs = 3'600'000;
 
 // Small ones, checked whole; events and dead letters are read row by row.
 constexpr std::array kSmallTables = {"meta",
@@ -73,17 +74,22 @@ void SqliteStore::leave_witness() {
 
 // The whole store once per run, a little at a time: SQLite notices a wrong page only when it reads
 // it, and a row that nobody leases may wait for weeks.
-Result<void> SqliteStore::verify_slice() {
-  if (verification_.done) return {};
-  if (verification_.slice_boot_ms &&
-      clock_.boot_ms() - *verification_.slice_boot_ms < kSliceIntervalMs) {
-    return {};
-  }
-  verification_.slice_boot_ms = clock_.boot_ms();
+void SqliteStore::verify_slice() {
+  const BootMs now = clock_.boot_ms();
+  if (verification_.done || now < verification_.next_boot_ms) return;
+  verification_.next_boot_ms = now + kSliceIntervalMs;
+  const auto verified = verify_next();
+  if (verified || !db_.damage().empty()) return;
+  // Nobody waits for it: other work goes on, and it goes on from here later.
+  verification_.next_boot_ms = now + verification_.pause_ms;
+  verification_.pause_ms = std::min(2 * verification_.pause_ms, kPauseMaxMs);
+  log::warn("verification_delayed", {{"cause", verified.error().message()}});
+}
+
+Result<void> SqliteStore::verify_next() {
   if (verification_.tables < kSmallTables.size()) {
-    const std::string table = kSmallTables[verification_.tables++];
-    TELEMETRYD_ASSIGN(const std::string found, db_.ask("PRAGMA quick_check('" + table + "')"));
-    if (found != "ok") db_.note_damage(table + ": " + found);
+    TELEMETRYD_TRY(verify_table(kSmallTables[verification_.tables]));
+    ++verification_.tables;
     return {};
   }
   // Not the Clock: this measures the disk, and decides nothing but how far a slice gets.
@@ -94,25 +100,47 @@ Result<void> SqliteStore::verify_slice() {
   return {};
 }
 
+// quick_check speaks of a read that failed as of a page that is wrong, so its word is no proof:
+// reading the table says by its result which of the two it was.
+Result<void> SqliteStore::verify_table(const std::string& table) {
+  TELEMETRYD_ASSIGN(const std::string found, db_.ask("PRAGMA quick_check('" + table + "')"));
+  if (found == "ok") return {};
+  TELEMETRYD_ASSIGN(Statement select, db_.prepare("SELECT * FROM " + table));
+  for (Rows rows = select.query();;) {
+    TELEMETRYD_ASSIGN(const bool more, rows.next());
+    if (!more) return fail(ErrorCode::kUnavailable, table + ": " + found);
+  }
+}
+
 // Events first, then dead letters.
 Result<void> SqliteStore::verify_row() {
   if (!verification_.events_done) {
     TELEMETRYD_ASSIGN(Statement next,
                       db_.prepare("SELECT seq FROM events WHERE seq>=? ORDER BY seq LIMIT 1"));
+    Result<bool> found = false;
     Seq seq = 0;
     {
       Rows rows = next.query(verification_.from);
-      TELEMETRYD_ASSIGN(const bool found, rows.next());
-      if (!found) {
-        verification_.events_done = true;
-        verification_.from = 0;
-        return {};
-      }
-      seq = static_cast<Seq>(rows.integer(0));
+      found = rows.next();
+      if (found && *found) seq = static_cast<Seq>(rows.integer(0));
     }
+    if (!found) {
+      TELEMETRYD_ASSIGN(verification_.from, skip_unreadable(verification_.from, found.error()));
+      return {};
+    }
+    if (!*found) {
+      verification_.events_done = true;
+      verification_.from = 0;
+      return {};
+    }
+    const auto row = load_row(seq);
+    if (!row && row.error().code() == ErrorCode::kDataLoss) return fail(row.error());
     verification_.from = seq + 1;
-    TELEMETRYD_ASSIGN(const auto row, load_row(seq));
-    if (row && row->damaged && !leased_.contains(seq)) return remove_damaged({*row});
+    if (!row) {
+      unreadable_.note(seq, seq + 1, clock_.boot_ms(), row.error());
+    } else if (*row && (*row)->damaged && !leased_.contains(seq)) {
+      return remove_damaged({**row});
+    }
     return {};
   }
   TELEMETRYD_ASSIGN(Statement next,

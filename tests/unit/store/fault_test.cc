@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include "store/quarantine.h"
 #include "support/failing_vfs.h"
 #include "unit/store/store_helpers.h"
 
@@ -83,6 +84,15 @@ class FaultBase {
     auto request = lease_of({"shop"}, events_max);
     request.bytes_max = 8u << 20;
     return store_->lease(request);
+  }
+
+  // Idle moments as they come behind other work.
+  void idle_for(int moments) {
+    for (int i = 0; i < moments; ++i) {
+      clock_.advance(std::chrono::milliseconds(300));
+      const auto rested = store_->idle();
+      ASSERT_TRUE(rested) << rested.error().message();
+    }
   }
 
   std::vector<std::string> troubles() {
@@ -361,6 +371,42 @@ TEST_F(Faults, AReadThatFailsOnceHidesNoRow) {
   EXPECT_EQ(vfs_.failures(), 1);
   EXPECT_EQ(lent->events + lease_all()->events, 40u);
   EXPECT_EQ(troubles(), Words());
+}
+
+// Each read of the check fails once, whatever of the store it is of.
+TEST_F(Faults, AReadThatFailsOnceDuringTheCheckCondemnsNothing) {
+  for (int i = 0; i < 20; ++i) ASSERT_FALSE(send());
+  for (int after = 0;; ++after) {
+    SCOPED_TRACE(after);
+    ASSERT_TRUE(store_->close());
+    open_again();
+    vfs_.fail({.op = Op::kRead,
+               .code = SQLITE_IOERR_READ,
+               .after = after,
+               .for_good = false,
+               .file_end = "events.db"});
+    idle_for(100);
+    vfs_.heal();
+    if (vfs_.failures() == 0) break;
+    ASSERT_LT(after, 1000);
+  }
+  EXPECT_EQ(store::quarantined(dir_.path()).size(), 0u);
+  for (int i = 0; i < 30; ++i) EXPECT_FALSE(deliver());
+  EXPECT_EQ(upstream_, acked_);
+}
+
+TEST_F(Faults, APageThatStaysUnreadableKeepsNoUpkeepWaiting) {
+  for (int i = 0; i < 40; ++i) ASSERT_FALSE(send());
+  ASSERT_TRUE(store_->close());
+  open_again();
+  ASSERT_FALSE(send());
+  vfs_.fail({.op = Op::kRead, .code = SQLITE_IOERR_READ, .bytes = "number 10020"});
+  idle_for(200);
+  EXPECT_GT(vfs_.failures(), 0);
+  EXPECT_EQ(troubles(), Words{"rows_unreadable"});
+  const int failures = vfs_.failures();
+  idle_for(200);
+  EXPECT_EQ(vfs_.failures(), failures) << "the check never gets on";
 }
 
 TEST_F(Faults, ACheckpointThatFailsKeepsTheLogIsSaidAndRecovers) {

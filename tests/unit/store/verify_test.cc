@@ -40,12 +40,15 @@ class Verify : public StoreTest {
 
   // Breaks a leaf page in the middle of the events: a start reads the first and the last.
   void break_a_page() {
-    const auto page = static_cast<std::uint64_t>(
+    overwrite_page(
         ask("SELECT max(pageno) FROM dbstat WHERE name='events' AND pagetype='leaf' AND path LIKE "
             "'/005%'"));
-    ASSERT_GT(page, 1u);
+  }
+
+  void overwrite_page(std::int64_t page) {
+    ASSERT_GT(page, 1);
     std::fstream out(dir_ / "events.db", std::ios::binary | std::ios::in | std::ios::out);
-    out.seekp(static_cast<std::streamoff>((page - 1) * kPage));
+    out.seekp((page - 1) * static_cast<std::int64_t>(kPage));
     out << std::string(64, '\xEE');
     ASSERT_TRUE(out.flush().good());
   }
@@ -79,6 +82,16 @@ TEST_F(Verify, ABrokenPageIsFoundWhenIdleAndTheNextStartSetsTheStoreAside) {
   EXPECT_EQ(aside().size(), 1u);
   EXPECT_EQ(account("lost", "damage"), 40);
   EXPECT_EQ(commit({frame(client(2), 1, {"new"})}).at(0).kind, store::Answer::Kind::kStored);
+}
+
+TEST_F(Verify, ABrokenPageOfASmallTableIsFoundToo) {
+  fill_and_close();
+  overwrite_page(ask("SELECT max(pageno) FROM dbstat WHERE name='consent'"));
+  open(small_store(dir_.path()));
+  ASSERT_FALSE(idle_for(300));
+  store_.reset();
+  open(small_store(dir_.path()));
+  EXPECT_EQ(aside().size(), 1u);
 }
 
 TEST_F(Verify, ABrokenPageThatALeaseMeetsEndsTheRunToo) {
