@@ -41,16 +41,22 @@ Result<void> Books::load(Database& db) {
   for (Rows rows = ledger.query();;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) break;
-    if (!names_.contains(rows.integer(0))) {
-      return fail(ErrorCode::kDataLoss, "the ledger names an app that is not there");
-    }
-    if (rows.integer(3) < -kValueMax || rows.integer(3) > kValueMax) {
-      return fail(ErrorCode::kDataLoss, "the ledger is damaged");
+    const bool bounded = rows.integer(3) >= -kValueMax && rows.integer(3) <= kValueMax;
+    if (!bounded || !names_.contains(rows.integer(0))) {
+      met_unbelievable_ = true;
+      continue;
     }
     accounts_[rows.integer(0)].add(rows.bytes(1), rows.bytes(2), rows.integer(3));
     note_totals(rows.bytes(1), rows.integer(3));
   }
   return {};
+}
+
+Result<void> Books::drop_unbelievable(Database& db) {
+  TELEMETRYD_ASSIGN(Statement drop,
+                    db.prepare("DELETE FROM ledger WHERE app NOT IN (SELECT id FROM apps) "
+                               "OR CAST(value AS INTEGER) NOT BETWEEN ? AND ?"));
+  return drop.run(-kValueMax, kValueMax);
 }
 
 std::optional<AppId> Books::find(std::string_view app) const {

@@ -62,6 +62,12 @@ class Books {
  public:
   [[nodiscard]] Result<void> load(Database& db);
 
+  // The last load met rows of the ledger that nobody can have written: of an app that is not
+  // there, or beyond all bounds. They count for nothing here.
+  bool met_unbelievable() const { return met_unbelievable_; }
+
+  [[nodiscard]] static Result<void> drop_unbelievable(Database& db);
+
   std::optional<AppId> find(std::string_view app) const;
   const std::string& name(AppId app) const;
   // The app's ID, a new one noted in `added`; nothing when there are too many apps, or too many
@@ -111,6 +117,7 @@ class Books {
   std::array<std::uint64_t, account::kPlaces.size()> place_totals_{};
   std::int64_t queued_bytes_ = 0;
   std::uint64_t freed_bytes_ = 0;
+  bool met_unbelievable_ = false;
   Statement insert_app_;
   Statement add_;
 };

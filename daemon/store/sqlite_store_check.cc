@@ -72,11 +72,20 @@ Result<Moves> SqliteStore::follow_rows(const std::set<Seq>& without) {
   return moves;
 }
 
-// Only damage unbalances the books, so the rows are counted only then.
+// Only damage unbalances the books, so the rows are counted only then. In memory they are right at
+// once, because the witness is compared with them; the first transaction writes what was wrong.
 Result<void> SqliteStore::correct_books() {
-  const auto wrong = [](const auto& entry) { return entry.second.imbalance() != 0; };
-  if (std::ranges::none_of(books_.all(), wrong)) return {};
+  // Bytes are no part of the identity, but no row is without.
+  const auto wrong = [](const auto& entry) {
+    const Accounts& accounts = entry.second;
+    return accounts.imbalance() != 0 || (accounts.total(account::kQueued) > 0 &&
+                                         accounts.total(account::kQueuedBytes) <= 0);
+  };
+  const bool unbelievable = books_.met_unbelievable();
+  if (!unbelievable && std::ranges::none_of(books_.all(), wrong)) return {};
   TELEMETRYD_ASSIGN(correction_, follow_rows({}));
+  if (unbelievable) TELEMETRYD_TRY(Books::drop_unbelievable(db_));
+  books_.apply(correction_);
   log::error("ledger_corrected", {{"accounts", correction_.all().size()}});
   return {};
 }

@@ -270,7 +270,6 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   TELEMETRYD_TRY(written);
   books_.apply(correction.new_apps);
   books_.apply(correction.moves);
-  books_.apply(correction_);
   // Synced after a loss: until it names this store, the next start counts from the old one. Else it
   // only narrows what a later damage report can say, and a full disk may have no room for it.
   if (auto noted = write_witness(gap_.has_value(), false); !noted) {

@@ -147,11 +147,17 @@ TEST_F(Verify, ALedgerThatDoesNotBalanceFollowsTheRows) {
   for (const char* damage : {"UPDATE ledger SET value = value + 7 WHERE account = 'queued'",
                              "UPDATE ledger SET value = value - 3 WHERE account = 'accepted'",
                              "UPDATE ledger SET account = 'qufued' WHERE account = 'queued'",
-                             "DELETE FROM ledger WHERE account = 'accepted'"}) {
+                             "DELETE FROM ledger WHERE account = 'accepted'",
+                             "UPDATE ledger SET app = 77 WHERE account = 'queued'",
+                             "UPDATE ledger SET value = 1 << 60 WHERE account = 'queued'",
+                             "UPDATE ledger SET value = -(1 << 60) WHERE account = 'accepted'",
+                             "UPDATE ledger SET app = 77 WHERE account = 'queued_bytes'"}) {
     SCOPED_TRACE(damage);
     ask(damage);
     open(small_store(dir_.path()));
     EXPECT_EQ(account("queued"), 40);
+    EXPECT_EQ(store_->info()->loss, std::nullopt) << "compared with books that are wrong";
+    EXPECT_TRUE(aside().empty());
     expect_balanced();
     ASSERT_TRUE(store_->close());
     store_.reset();
