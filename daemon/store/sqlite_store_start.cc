@@ -36,12 +36,19 @@ SqliteStore::Opened SqliteStore::open(const Options& options, const Clock& clock
   TELEMETRYD_ASSIGN(StateLock taken, StateLock::take(options.state_dir));
   const auto lock = std::make_shared<StateLock>(std::move(taken));
   const StateFiles files = StateFiles::in(options.state_dir);
-  TELEMETRYD_TRY(set_aside_condemned(files, clock.unix_ms()));
+  const std::uint64_t aside_bytes_max = options.bytes_max / 4 * 3;
+  TELEMETRYD_ASSIGN(const bool added, set_aside_condemned(files, clock.unix_ms()));
   auto store = open_as_it_is(options, clock, lock);
+  if (store) {
+    // What this frees is room for the store of the next start.
+    const Bound bound = added ? Bound::kCount : Bound::kCountAndBytes;
+    bound_quarantine(options.state_dir, aside_bytes_max, bound);
+  }
   if (store || store.error().code() != ErrorCode::kDataLoss) return store;
   log::error("store_damaged", {{"cause", store.error().message()}});
   TELEMETRYD_TRY(condemn(files, store.error().message()));
   TELEMETRYD_TRY(set_aside_condemned(files, clock.unix_ms()));
+  bound_quarantine(options.state_dir, aside_bytes_max, Bound::kCount);
   return open_as_it_is(options, clock, lock);
 }
 
@@ -49,7 +56,6 @@ SqliteStore::Opened SqliteStore::open_as_it_is(const Options& options,
                                                const Clock& clock,
                                                const Lock& lock) {
   const StateFiles files = StateFiles::in(options.state_dir);
-  bound_quarantine(options.state_dir, options.bytes_max / 4 * 3);
   // What is set aside takes part of the quota, but never so much that nothing can be accepted.
   Options within = options;
   within.bytes_max -= std::min(quarantined_bytes(options.state_dir), options.bytes_max / 4 * 3);

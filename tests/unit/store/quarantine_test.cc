@@ -3,7 +3,6 @@
 #include "store/quarantine.h"
 
 #include <fstream>
-#include <set>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,6 +50,17 @@ class Quarantine : public StoreTest {
   }
 
   void empty_wal() { fs::resize_file(wal(), 0); }
+
+  // A store that was closed has lost its header; the next one serves.
+  void spoil_and_open() { spoil_and_open(small_store(dir_.path())); }
+
+  void spoil_and_open(const store::Options& options) {
+    store_.reset();
+    empty_wal();
+    overwrite(database(), 0, std::string(100, '\0'));
+    clock_.advance(std::chrono::seconds(1));
+    open(options);
+  }
 
   store::StateFiles files() const { return store::StateFiles::in(dir_.path()); }
 
@@ -229,27 +239,90 @@ TEST_F(Quarantine, OnlyAStrangerIsLeftWhereItIs) {
   EXPECT_EQ(content(database()), std::string(5000, 'x'));
 }
 
-TEST_F(Quarantine, TheOldestMakeRoomAndTheNewestStays) {
-  const auto damage_and_open = [&](std::uint8_t number) {
-    commit({frame(client(number), 1, {std::string(60'000, 'x')})});
-    ASSERT_TRUE(store_->close());
-    store_.reset();
-    empty_wal();
-    overwrite(database(), 0, std::string(100, '\0'));
-    clock_.advance(std::chrono::seconds(1));
-    open(small_store(dir_.path()));
-  };
-  std::set<fs::path> all;
-  for (std::uint8_t i = 0; i < store::kQuarantinedMax + 2; ++i) {
-    damage_and_open(i);
-    all.insert(aside().back().folder);
-  }
-  EXPECT_EQ(all.size(), store::kQuarantinedMax + 2);
-  EXPECT_EQ(aside().size(), store::kQuarantinedMax);
-  EXPECT_EQ(aside().back().folder, *all.rbegin());
-  store::bound_quarantine(dir_.path(), 0);
+TEST_F(Quarantine, ALargeStoreOutlivesAllThatHeldLess) {
+  fill_and_close();
+  spoil_and_open();
   ASSERT_EQ(aside().size(), 1u);
-  EXPECT_EQ(aside()[0].folder, *all.rbegin());
+  const fs::path original = aside()[0].folder;
+  // A disk that spoils every new store, some of which held something, at a clock that stands at the
+  // end of a boot in 1970.
+  clock_.jump(std::chrono::milliseconds(1000 - clock_.unix_ms()));
+  for (std::uint8_t i = 0; i < store::kQuarantinedMax + 4; ++i) {
+    if (i % 2 == 0) commit({frame(client(10), i + 1u, {"x"})});
+    ASSERT_TRUE(store_->close());
+    spoil_and_open();
+    ASSERT_TRUE(fs::exists(original / "events.db")) << int{i};
+    EXPECT_LE(aside().size(), store::kQuarantinedMax);
+    EXPECT_EQ(aside().front().folder, original) << "by epoch, not by clock";
+  }
+  store_.reset();
+  store::bound_quarantine(dir_.path(), 0, store::Bound::kCountAndBytes);
+  ASSERT_EQ(aside().size(), 1u);
+  EXPECT_EQ(aside()[0].folder, original);
+}
+
+TEST_F(Quarantine, AStartThatAddsAStoreRemovesNoneForItsBytes) {
+  store::Options options = small_store(dir_.path());
+  commit({frame(app_, 1, {std::string(60'000, 'x')})});
+  ASSERT_TRUE(store_->close());
+  options.bytes_max = 600'000;
+  spoil_and_open(options);
+  commit({frame(client(2), 1, {"a", "b"})});
+  ASSERT_TRUE(store_->close());
+  spoil_and_open(options);
+  EXPECT_EQ(aside().size(), 2u);
+  EXPECT_GT(store::quarantined_bytes(dir_.path()), options.bytes_max / 4 * 3);
+  store_.reset();
+  open(options);
+  ASSERT_EQ(aside().size(), 1u);
+  EXPECT_EQ(aside()[0].held_events, 2u);
+}
+
+TEST_F(Quarantine, OfThoseThatHeldNothingTheNewestIsEnough) {
+  fill_and_close();
+  spoil_and_open();
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(store_->close());
+    spoil_and_open();
+  }
+  ASSERT_EQ(aside().size(), 4u);
+  const fs::path newest = aside().back().folder;
+  reopen();
+  ASSERT_EQ(aside().size(), 2u);
+  EXPECT_EQ(aside()[0].held_events, 3u);
+  EXPECT_EQ(aside()[1].folder, newest);
+}
+
+TEST_F(Quarantine, AFolderWithAnotherNameIsNotOurs) {
+  store_.reset();
+  const std::vector<std::string> names = {
+      "copy", "20260101T000000Z-00000000.bak", "20260101T000000Z-0000000g", "moving"};
+  for (const std::string& name : names) {
+    fs::create_directories(dir_ / "quarantine" / name);
+    std::ofstream(dir_ / "quarantine" / name / "events.db") << std::string(5000, 'x');
+  }
+  store::bound_quarantine(dir_.path(), 0, store::Bound::kCountAndBytes);
+  EXPECT_TRUE(aside().empty());
+  for (const std::string& name : names) {
+    EXPECT_TRUE(fs::exists(dir_ / "quarantine" / name / "events.db")) << name;
+  }
+}
+
+// A power cut takes the folder's final name back after the next store has begun.
+TEST_F(Quarantine, ANewStoreIsNeverMovedOverTheOldOne) {
+  fill_and_close();
+  spoil_and_open();
+  ASSERT_EQ(aside().size(), 1u);
+  const std::string old = content(aside()[0].folder / "events.db");
+  const std::string knew = content(aside()[0].folder / "witness");
+  commit({frame(client(2), 1, {"new"})});
+  store_.reset();
+  fs::rename(aside()[0].folder, dir_ / "quarantine/moving");
+  open(small_store(dir_.path()));
+  ASSERT_EQ(aside().size(), 1u);
+  EXPECT_EQ(content(aside()[0].folder / "events.db"), old);
+  EXPECT_EQ(content(aside()[0].folder / "witness"), knew);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), std::vector<std::string>{"new"});
 }
 
 TEST_F(Quarantine, WhatIsSetAsideCountsAgainstTheQuota) {
