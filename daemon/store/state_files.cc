@@ -1,7 +1,10 @@
 #include "store/state_files.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <cstdint>
 #include <cstring>
 #include <fcntl.h>
@@ -100,6 +103,18 @@ Result<void> check_header(const StateFiles& files) {
   return judge_identity(application_id, big_endian_u32(header, kUserVersionAt), files.database);
 }
 
+// " (pid 7)". Only telemetryd leaves its number, and it stays when the process has ended, so that
+// one which lives is the best that can be said.
+std::string holder_of(int lock) {
+  std::array<char, 24> text{};
+  const ssize_t got = ::pread(lock, text.data(), text.size(), 0);
+  pid_t pid = 0;
+  const char* const end = text.data() + std::max<ssize_t>(got, 0);
+  if (std::from_chars(text.data(), end, pid).ec != std::errc() || pid <= 0) return {};
+  if (::kill(pid, 0) != 0 && errno == ESRCH) return {};
+  return " (pid " + std::to_string(pid) + ")";
+}
+
 }  // namespace
 
 Result<StateLock> StateLock::take(const std::filesystem::path& state_dir) {
@@ -116,12 +131,9 @@ Result<StateLock> StateLock::take(const std::filesystem::path& state_dir) {
   if (!fd) return fail(error_from_errno(errno, "opening " + path.native()));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail(error_from_errno(errno, "locking " + path.native()));
-    std::array<char, 24> pid{};
-    const ssize_t got = ::pread(fd.get(), pid.data(), pid.size() - 1, 0);
-    std::string_view holder(pid.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
-    while (!holder.empty() && holder.back() == '\n') holder.remove_suffix(1);
     return fail(ErrorCode::kFailedPrecondition,
-                "another telemetryd (pid " + std::string(holder) + ") uses " + state_dir.native());
+                state_dir.native() + " is in use by telemetryd or telemetryd-salvage" +
+                    holder_of(fd.get()) + "; end that one first");
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
   // The number is for people; the lock itself does not depend on it.
