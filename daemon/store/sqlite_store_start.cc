@@ -276,6 +276,13 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   TELEMETRYD_TRY(written);
   books_.apply(correction.new_apps);
   books_.apply(correction.moves);
+  // Whom this store succeeds, and its new UUID, must not live in the WAL alone: without it the
+  // witness would be another store's, and all that was queued there be counted lost.
+  if (succeeded_) {
+    if (auto moved = checkpoint(); !moved) {
+      log::warn("store_identity_in_log_only", {{"cause", moved.error().message()}});
+    }
+  }
   // Synced after a loss: until it names this store, the next start counts from the old one. Else it
   // only narrows what a later damage report can say, and a full disk may have no room for it.
   if (auto noted = write_witness(gap_.has_value(), false); !noted) {

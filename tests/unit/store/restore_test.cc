@@ -87,6 +87,40 @@ TEST_F(Restore, ACloneWhoseFirstStartIsCutOffLosesNothingEither) {
   EXPECT_EQ(account("accepted"), 1);
 }
 
+TEST_F(Restore, ALogLostAfterTheFirstStartElsewhereLosesNothing) {
+  commit({frame(app_, 1, {"a", "b"})});
+  stop();
+  come_from_elsewhere();
+  open(small_store(dir_.path()));
+  const std::string own = store_->info()->store_uuid;
+  store_.reset();
+  fs::resize_file(dir_ / "events.db-wal", 0);
+  open(small_store(dir_.path()));
+  EXPECT_EQ(store_->info()->store_uuid, own);
+  EXPECT_EQ(store_->info()->loss, std::nullopt);
+  EXPECT_EQ(account("lost", "damage"), 0);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (std::vector<std::string>{"a", "b"}));
+}
+
+// As in a container whose image has no ID of its own.
+TEST_F(Restore, AnIdThatChangesAtEveryStartCostsNothing) {
+  for (std::uint64_t start = 1; start <= 10; ++start) {
+    commit({frame(app_, start, {"event"})});
+    if (start % 2 == 0) {
+      stop();
+    } else {
+      store_.reset();
+    }
+    come_from_elsewhere();
+    open(small_store(dir_.path()));
+    ASSERT_EQ(store_->info()->loss, std::nullopt) << start;
+  }
+  EXPECT_EQ(account("accepted"), 10);
+  EXPECT_EQ(account("lost", "damage"), 0);
+  EXPECT_EQ(lease(lease_of({"shop"})).events, 10u);
+  expect_balanced();
+}
+
 TEST_F(Restore, TheSameMachineKeepsItsStore) {
   const std::string uuid = store_->info()->store_uuid;
   for (int i = 0; i < 3; ++i) {
