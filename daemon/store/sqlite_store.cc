@@ -213,7 +213,11 @@ Result<void> SqliteStore::close() {
   TELEMETRYD_TRY(usable());
   // A disk that is full leaves it to the next start.
   if (auto booked = book_now(); !booked && outcome_unknown_) return booked;
-  if (scrub_due_) TELEMETRYD_TRY(scrub_now());
+  if (scrub_due_) {
+    if (auto scrubbed = scrub_now(); !scrubbed) {
+      log::warn("erased_bytes_stay_in_log", {{"cause", scrubbed.error().message()}});
+    }
+  }
   TELEMETRYD_TRY(checkpoint());
   TELEMETRYD_TRY(write_witness(true, true));
   closed_ = true;

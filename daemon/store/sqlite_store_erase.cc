@@ -191,10 +191,11 @@ Result<void> SqliteStore::finish_erasures() {
 // The WAL still holds pages from before the erasure. Emptying it costs its pre-grown blocks, so
 // several erasures share one.
 Result<void> SqliteStore::scrub() {
-  // On a full disk somebody else would take the blocks.
-  if (!scrub_due_ || floor_.low()) return {};
+  if (!scrub_due_) return {};
   if (scrubbed_boot_ms_ && clock_.boot_ms() - *scrubbed_boot_ms_ < kScrubIntervalMs) return {};
-  return scrub_now();
+  // On a full disk somebody else would take the blocks.
+  floor_.look(clock_.boot_ms());
+  return floor_.low() ? Result<void>() : scrub_now();
 }
 
 Result<void> SqliteStore::scrub_now() {
@@ -207,7 +208,13 @@ Result<void> SqliteStore::scrub_now() {
   checkpoint_failures_.worked();
   scrub_due_ = false;
   scrubbed_boot_ms_ = clock_.boot_ms();
-  TELEMETRYD_TRY(pregrow_wal(files_.wal.native(), options_.vfs, quota_.wal_pregrow_bytes));
+  // SQLite has cut the database down to its pages; the next commit grows it again.
+  pages_ahead_ = 0;
+  const std::uint64_t pregrow =
+      affordable(options_.state_dir, options_.free_disk_bytes_min, quota_.wal_pregrow_bytes);
+  if (auto grown = pregrow_wal(files_.wal.native(), options_.vfs, pregrow); !grown) {
+    log::warn("wal_not_grown_again", {{"cause", grown.error().message()}});
+  }
   return write_witness(true, false);
 }
 

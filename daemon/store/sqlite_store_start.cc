@@ -90,7 +90,14 @@ Result<void> SqliteStore::start() {
   // result.
   TELEMETRYD_TRY(sync_directory(options_.state_dir));
   TELEMETRYD_TRY(load_erasures());
-  return finish_erasures();
+  if (auto done = finish_erasures(); !done) {
+    TELEMETRYD_TRY(usable());
+    if (done.error().code() == ErrorCode::kDataLoss) return done;
+    // A full disk must not keep us from delivering the rest. These rows are not lent, and the next
+    // lease's end or start tries again.
+    log::warn("erasure_waits", {{"cause", done.error().message()}});
+  }
+  return {};
 }
 
 Result<void> SqliteStore::prepare_statements() {

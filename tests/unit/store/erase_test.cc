@@ -1,12 +1,19 @@
 // Erasing, consent, reports, identity and the other small tables.
 
+#include <filesystem>
+
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include "base/io.h"
+#include "store/witness.h"
+#include "support/failing_vfs.h"
 #include "unit/store/store_helpers.h"
 
 namespace telemetryd::test {
 namespace {
+
+namespace fs = std::filesystem;
 
 using Bodies = std::vector<std::string>;
 
@@ -82,6 +89,70 @@ TEST_F(Erasing, TheBytesLeaveTheFilesToo) {
   commit({frame(mine_, 2, {"after"})});
   crash_and_reopen();
   EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (Bodies{"after"}));
+}
+
+TEST_F(Erasing, AFullDiskAtTheStartDelaysAWaitingErasureAndNothingElse) {
+  commit({frame(mine_, 1, {"a"}), frame(yours_, 1, {"b"})});
+  lease(lease_of({"shop"}));
+  ASSERT_TRUE(store_->erase(1000, "shop"));
+  store_.reset();
+  FailingVfs vfs;
+  int delayed = 0;
+  for (int after = 0; after < 200; ++after) {
+    SCOPED_TRACE(after);
+    const TempDir disk;
+    fs::copy(dir_.path(), disk.path(), fs::copy_options::recursive);
+    store::Options options = small_store(disk.path());
+    options.vfs = vfs.name();
+    vfs.fail({.op = FailingVfs::Op::kWrite,
+              .code = SQLITE_FULL,
+              .after = after,
+              .file_end = "events.db-wal"});
+    auto opened = store::open_sqlite_store(options, clock_);
+    const bool full = vfs.failures() > 0;
+    vfs.heal();
+    if (!opened) continue;  // no room for the start itself
+    store_ = std::move(*opened);
+    if (full) {
+      ++delayed;
+      EXPECT_EQ(account("erased", "withdrawn"), 0);
+      const auto lent = lease(lease_of({"shop"}));
+      EXPECT_EQ(bodies_of(lent), Bodies{"b"}) << "what waits for its erasure is not lent";
+      store_->release(lent.id);
+    }
+    EXPECT_EQ(account("erased", "withdrawn"), 1);
+    expect_balanced();
+    store_.reset();
+    if (!full) break;
+  }
+  EXPECT_GT(delayed, 0);
+}
+
+TEST_F(Erasing, TheDatabaseHasBlocksAheadAgainAfterItsLogWasEmptied) {
+  commit({frame(mine_, 1, {std::string(3000, 's')})});
+  ASSERT_TRUE(store_->erase(1000, "shop"));
+  ASSERT_TRUE(store_->idle());
+  const auto cut = fs::file_size(dir_ / "events.db");
+  commit({frame(mine_, 2, {"after"})});
+  EXPECT_GE(fs::file_size(dir_ / "events.db"), cut + (512u << 10));
+}
+
+TEST_F(Erasing, WithoutRoomForTheNextLogTheStoreIsClosedCleanAllTheSame) {
+  store_.reset();
+  FailingVfs vfs;
+  store::Options options = small_store(dir_.path());
+  options.vfs = vfs.name();
+  open(options);
+  commit({frame(mine_, 1, {"a"})});
+  ASSERT_TRUE(store_->erase(1000, "shop"));
+  vfs.fail({.op = FailingVfs::Op::kOpen, .code = SQLITE_CANTOPEN, .file_end = "events.db-wal"});
+  const auto closed = store_->close();
+  EXPECT_TRUE(closed) << closed.error().message();
+  EXPECT_GT(vfs.failures(), 0);
+  store_.reset();
+  const auto witness = store::decode_witness(read_file(dir_ / "witness", 4096).value());
+  ASSERT_TRUE(witness);
+  EXPECT_TRUE(witness->clean);
 }
 
 TEST_F(Erasing, DeadLettersOfTheUserGoToo) {
