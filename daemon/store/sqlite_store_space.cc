@@ -95,7 +95,10 @@ Result<void> SqliteStore::give_back() {
   const BootMs written = written_boot_ms_;
   const auto done = transact([&] { return db_.exec(slice.c_str()); });
   written_boot_ms_ = written;
-  if (!done) giving_back_ = false;  // until as much is free once more
+  const auto left = db_.ask_integer("PRAGMA freelist_count");
+  // Until as much is free once more. A database that somebody rewrote with other settings gives
+  // nothing back, and says that all went well.
+  if (!done || !left || *left >= unused) giving_back_ = false;
   return done;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include "unit/store/store_helpers.h"
 
@@ -64,6 +65,26 @@ TEST_F(GiveBack, ALongOutagesPagesGoBackWhenNothingIsWrittenAndThenItEnds) {
   expect_balanced();
   send(1);
   EXPECT_EQ(account("queued"), 1);
+}
+
+TEST_F(GiveBack, ADatabaseThatGivesNothingBackIsLeftInPeace) {
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open((dir_ / "events.db").c_str(), &db), SQLITE_OK);
+  const char* const rewrite = "PRAGMA journal_mode=DELETE; PRAGMA auto_vacuum=0; VACUUM";
+  ASSERT_EQ(sqlite3_exec(db, rewrite, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+  sqlite3_close(db);
+  open(options_);
+  send(100);
+  drain();
+  Rest rest = store_->idle().value();
+  ASSERT_TRUE(rest);
+  for (int calls = 0; rest && calls < 10; ++calls) {
+    clock_.advance(*rest);
+    rest = store_->idle().value();
+  }
+  EXPECT_EQ(rest, Rest());
 }
 
 TEST_F(GiveBack, WorkComesFirst) {
