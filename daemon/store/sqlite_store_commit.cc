@@ -275,9 +275,7 @@ Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
   TELEMETRYD_TRY(usable());
   if (const auto refusal = disk_refusal()) return all_refused(group.size(), *refusal);
   auto answers = commit_group(group);
-  if (answers) {
-    write_pause_.worked();
-  } else if (answers.error().code() == ErrorCode::kUnavailable) {
+  if (!answers && answers.error().code() == ErrorCode::kUnavailable) {
     write_pause_.failed(clock_.boot_ms(), answers.error().message());
   }
   return answers;
@@ -313,6 +311,7 @@ Result<std::vector<Answer>> SqliteStore::commit_group(std::span<const Append> gr
       TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.bytes));
       if (!by_quota) return fail(ErrorCode::kUnavailable, written.error().message());
     } else {
+      write_pause_.worked();
       apply_eviction(eviction);
       apply_plan(plan, booking);
       floor_.note_stored(plan.bytes);

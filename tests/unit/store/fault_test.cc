@@ -284,6 +284,19 @@ TEST_F(Faults, AReadOnlyFileSystemRefusesForNowIsLeftAloneForAPauseAndTriedAgain
   EXPECT_EQ(troubles(), Words());
 }
 
+TEST_F(Faults, OnlyAWriteThatWorkedEndsThePause) {
+  ASSERT_FALSE(send());
+  vfs_.fail({.op = Op::kWrite, .code = SQLITE_IOERR_WRITE});
+  EXPECT_EQ(send()->code(), ErrorCode::kUnavailable);
+  clock_.advance(kPauseMax);
+  const auto answers = store_->commit({{refused_frame(app_, next_, true)}});
+  ASSERT_TRUE(answers) << "nothing had to be written";
+  EXPECT_EQ(troubles(), Words{"disk_failing"});
+  vfs_.heal();
+  EXPECT_FALSE(send());
+  EXPECT_EQ(troubles(), Words());
+}
+
 TEST_F(Faults, AFailedSyncIsAnUnknownOutcomeAndWhatWasAcknowledgedIsThereAfterTheRestart) {
   ASSERT_FALSE(send());
   vfs_.fail({.op = Op::kSync, .code = SQLITE_IOERR_FSYNC, .for_good = false, .file_end = "-wal"});
