@@ -25,6 +25,7 @@
 #include "store/database.h"
 #include "store/disk_faults.h"
 #include "store/growth_rate.h"
+#include "store/old_refusals.h"
 #include "store/open_database.h"
 #include "store/row_parts.h"
 #include "store/space.h"
@@ -80,6 +81,9 @@ class SqliteStore final : public Store {
   Result<void> start();
   Result<void> prepare_statements();
   Result<void> start_epoch(const UnbookedDamage& damage);
+  OldRefusals old_refusals();
+  Result<void> take_over(const OldRefusals& refusals);
+  Result<void> look_for_lost_consent();
   Result<void> load_partial_rows();
   Result<void> read_epoch();
   std::string mark_of_machine() const;
@@ -209,9 +213,10 @@ class SqliteStore final : public Store {
   std::uint64_t bytes_max_ = 0;  // as configured, before the quarantine takes its part
   bool closed_ = false;
   bool outcome_unknown_ = false;
-  bool log_full_ = false;  // the last commit found no room for the WAL
+  bool log_full_ = false;                 // the last commit found no room for the WAL
   std::optional<Witness> found_witness_;  // of the last run, while the store is being opened
   std::optional<Bytes16> succeeded_;      // the store whose place this one takes now
+  std::string consent_lost_;              // a sentence for people; empty: none was
   std::string machine_;                   // a hash that only this store on this machine has
   std::optional<Gap> gap_;
   Moves correction_;  // of books that did not balance when they were opened

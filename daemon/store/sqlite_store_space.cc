@@ -111,6 +111,13 @@ std::vector<Trouble> SqliteStore::troubles() {
                               unreadable_.trouble()}) {
     if (trouble) found.push_back(*trouble);
   }
+  if (!consent_lost_.empty()) {
+    found.push_back({std::string(trouble::kConsentLost),
+                     consent_lost_ +
+                         ": users who had refused count as undecided; set the policy to opt-in, or "
+                         "tell them to run telemetryctl consent disable again",
+                     false});
+  }
   return found;
 }
 

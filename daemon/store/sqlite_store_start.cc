@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <filesystem>
+#include <ranges>
 
 #include "base/digest.h"
 #include "base/io.h"
@@ -85,6 +87,7 @@ Result<void> SqliteStore::start() {
   TELEMETRYD_TRY(read_epoch());
   TELEMETRYD_TRY(read_witness());
   TELEMETRYD_TRY(look_at_machine());
+  TELEMETRYD_TRY(look_for_lost_consent());
   TELEMETRYD_TRY(start_epoch(damage));
   // SQLite ignores a failing sync of the folder, so it is done once more, with a look at the
   // result.
@@ -231,7 +234,50 @@ Correction SqliteStore::correction_for(const Gap& gap) const {
   return correction;
 }
 
+// Of the store whose place a new one takes; that one's witness is still in its own place.
+OldRefusals SqliteStore::old_refusals() {
+  const bool fresh = epoch_ == 0;
+  if (!fresh) return {};
+  for (const QuarantinedStore& store : quarantined(options_.state_dir) | std::views::reverse) {
+    if (store.witness != found_witness_) continue;
+    OldRefusals refusals = read_old_refusals(store.folder);
+    if (!refusals.problem.empty()) refusals.folder = store.folder.native();
+    return refusals;
+  }
+  if (found_witness_) return {.problem = "the store that was here is gone"};
+  return {};
+}
+
+// In the caller's transaction.
+Result<void> SqliteStore::take_over(const OldRefusals& refusals) {
+  TELEMETRYD_ASSIGN(Statement put,
+                    db_.prepare("INSERT OR REPLACE INTO consent(uid, app, state, decided_unix_ms) "
+                                "VALUES(?,?,?,?)"));
+  for (const OldRefusal& refusal : refusals.records) {
+    TELEMETRYD_TRY(put.run(refusal.uid,
+                           std::string_view(refusal.app),
+                           std::string_view(refusal.state),
+                           refusal.decided_unix_ms));
+  }
+  if (refusals.folder.empty()) return {};
+  TELEMETRYD_ASSIGN(Statement note,
+                    db_.prepare("INSERT OR REPLACE INTO meta VALUES('consent_lost', ?)"));
+  return note.run(std::string_view(refusals.folder));
+}
+
+// Somebody has to look: as long as the folder is there, nobody has.
+Result<void> SqliteStore::look_for_lost_consent() {
+  TELEMETRYD_ASSIGN(const std::string folder,
+                    db_.ask("SELECT value FROM meta WHERE key='consent_lost'"));
+  std::error_code absent;
+  if (!folder.empty() && std::filesystem::exists(folder, absent)) {
+    consent_lost_ = "decisions on consent were lost with the store in " + folder;
+  }
+  return {};
+}
+
 Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
+  const OldRefusals refusals = old_refusals();
   // Numbers that a lost database may have given out stay used.
   if (found_witness_) epoch_ = std::max(epoch_, found_witness_->epoch);
   ++epoch_;
@@ -256,11 +302,8 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
                     db_.ask("SELECT boot_id FROM epochs ORDER BY number DESC LIMIT 1"));
   uptime_.begin(epoch_, clock_.boot_ms(), !boot.empty() && boot == last_boot);
   // A disk that does not give it back is no reason not to start: all epochs stay then.
-  const auto oldest_row = db_.ask_integer("SELECT min(seq) FROM events");
-  if (!oldest_row && oldest_row.error().code() == ErrorCode::kDataLoss) {
-    return fail(oldest_row.error());
-  }
-  const std::int64_t oldest_seq = oldest_row.value_or(1);
+  const std::int64_t oldest_seq = db_.ask_integer("SELECT min(seq) FROM events").value_or(1);
+  if (!db_.damage().empty()) return fail(ErrorCode::kDataLoss, db_.damage());
   const std::uint64_t oldest = epoch_ > kEpochsKept ? epoch_ - kEpochsKept : 0;
   const Correction correction = gap_ ? correction_for(*gap_) : Correction();
   const auto written = transact([&]() -> Result<void> {
@@ -274,6 +317,7 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
     TELEMETRYD_TRY(books_.write(correction.new_apps));
     TELEMETRYD_TRY(books_.write(correction.moves));
     TELEMETRYD_TRY(books_.write(correction_));
+    TELEMETRYD_TRY(take_over(refusals));
     if (succeeded_) TELEMETRYD_TRY(keep("succeeds", as_text(*succeeded_)));
     TELEMETRYD_TRY(keep("store_uuid", as_text(store_uuid_)));
     if (!machine_.empty()) TELEMETRYD_TRY(keep("machine", machine_));
@@ -283,6 +327,10 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   TELEMETRYD_TRY(written);
   books_.apply(correction.new_apps);
   books_.apply(correction.moves);
+  if (!refusals.problem.empty()) {
+    log::error("consent_lost", {{"cause", refusals.problem}, {"kept", refusals.records.size()}});
+    consent_lost_ = "decisions on consent were lost (" + refusals.problem + ")";
+  }
   // Whom this store succeeds, and its new UUID, must not live in the WAL alone: without it the
   // witness would be another store's, and all that was queued there be counted lost.
   if (succeeded_) {

@@ -17,6 +17,8 @@ namespace trouble {
 inline constexpr std::string_view kDiskLow = "disk_low";
 // Writing failed; it is tried again, less and less often.
 inline constexpr std::string_view kDiskFailing = "disk_failing";
+// A store was set aside, and what users had refused could not be read from it.
+inline constexpr std::string_view kConsentLost = "consent_lost";
 }  // namespace trouble
 
 struct Trouble {

@@ -155,6 +155,25 @@ TEST_F(Quarantine, AStoreWithoutOneOfItsTablesIsSetAside) {
   ASSERT_NO_FATAL_FAILURE(expect_replaced());
 }
 
+TEST_F(Quarantine, AWrongPageOfTheOldestEventsIsMetAtTheStartWhichServesAllTheSame) {
+  for (std::uint64_t i = 1; i <= 40; ++i) commit({frame(app_, i, {std::string(3000, 'x')})});
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  sqlite3* db = nullptr;
+  sqlite3_stmt* leaf = nullptr;
+  ASSERT_EQ(sqlite3_open(database().c_str(), &db), SQLITE_OK);
+  const char* const first = "SELECT pageno FROM dbstat WHERE name='events' AND path='/000/'";
+  ASSERT_EQ(sqlite3_prepare_v2(db, first, -1, &leaf, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+  ASSERT_EQ(sqlite3_step(leaf), SQLITE_ROW);
+  const auto page = static_cast<std::uint64_t>(sqlite3_column_int64(leaf, 0));
+  sqlite3_finalize(leaf);
+  sqlite3_close(db);
+  overwrite(database(), (page - 1) * kPage, std::string(64, '\xEE'));
+  open(small_store(dir_.path()));
+  EXPECT_EQ(aside().size(), 1u);
+  EXPECT_EQ(account("lost", "damage"), 40);
+}
+
 TEST_F(Quarantine, DatabaseAndLogGoneAreCountedToo) {
   fill_and_close();
   fs::remove(database());
@@ -222,6 +241,45 @@ TEST_F(Quarantine, ACondemnedStoreIsMovedAtTheNextStart) {
   ASSERT_TRUE(store::condemn(files(), "a page was wrong"));
   open(small_store(dir_.path()));
   ASSERT_NO_FATAL_FAILURE(expect_replaced());
+}
+
+TEST_F(Quarantine, WhatUsersRefusedHoldsInTheNextStore) {
+  using store::Consent;
+  ASSERT_TRUE(store_->set_consent({1000, "shop", Consent::kDisabled, 5}));
+  ASSERT_TRUE(store_->set_consent({1001, "", Consent::kLocal, 6}));
+  ASSERT_TRUE(store_->set_consent({1002, "", Consent::kEnabled, 7}));
+  // In the log alone, beside a database whose events are damaged.
+  store_.reset();
+  const std::string log = content(wal());
+  ASSERT_TRUE(store::condemn(files(), "a page was wrong"));
+  open(small_store(dir_.path()));
+  ASSERT_EQ(aside().size(), 1u);
+  const auto records = store_->consents().value();
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].state, Consent::kDisabled);
+  EXPECT_EQ(records[0].app, "shop");
+  EXPECT_EQ(records[0].decided_unix_ms, 5);
+  EXPECT_EQ(records[1].state, Consent::kLocal);
+  EXPECT_TRUE(store_->info()->troubles.empty());
+  EXPECT_EQ(content(aside()[0].folder / "events.db-wal"), log) << "the files stay as they are";
+  // Once: a later change of mind holds.
+  ASSERT_TRUE(store_->set_consent({1000, "shop", Consent::kEnabled, 8}));
+  reopen();
+  EXPECT_EQ(store_->consents()->front().state, Consent::kEnabled);
+}
+
+TEST_F(Quarantine, RefusalsThatCannotBeReadAreSaidUntilTheFolderIsGone) {
+  ASSERT_TRUE(store_->set_consent({1000, "shop", store::Consent::kDisabled, 5}));
+  fill_and_close();
+  spoil_and_open();
+  EXPECT_TRUE(store_->consents()->empty());
+  reopen();
+  ASSERT_EQ(store_->info()->troubles.size(), 1u);
+  EXPECT_EQ(store_->info()->troubles[0].word, "consent_lost");
+  EXPECT_FALSE(store_->info()->troubles[0].refuses_events);
+  fs::remove_all(aside()[0].folder);
+  reopen();
+  EXPECT_TRUE(store_->info()->troubles.empty());
 }
 
 TEST_F(Quarantine, OnlyAStrangerIsLeftWhereItIs) {
