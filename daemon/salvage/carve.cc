@@ -152,7 +152,7 @@ bool looks_like_a_row(const Cell& cell, const std::vector<Field>& fields) {
       fields.begin() + 1, fields.begin() + 12, [](const Field& field) { return field.is_integer; });
 }
 
-Result<void> take_cell(const Cell& cell, Carver& carver) {
+Result<void> take_cell(const Cell& cell, std::uint32_t page, Carver& carver) {
   const std::vector<Field> fields = fields_of(cell.payload);
   if (fields.size() == kProgressFields && cell.rowid >= kSeqMin && fields[1].is_integer) {
     if (carver.on_progress) {
@@ -166,7 +166,8 @@ Result<void> take_cell(const Cell& cell, Carver& carver) {
     ++carver.damaged_rows;
     return {};
   }
-  return carver.on_row({.seq = cell.rowid,
+  return carver.on_row({.page = page,
+                        .seq = cell.rowid,
                         .uid = static_cast<std::uint32_t>(fields[1].integer),
                         .count = static_cast<std::uint32_t>(fields[10].integer),
                         .persistence_class = static_cast<event::Class>(fields[3].integer),
@@ -176,26 +177,54 @@ Result<void> take_cell(const Cell& cell, Carver& carver) {
                         .blob = std::string(fields[layout->blob].bytes)});
 }
 
+bool starts_a_tree_page(char type) {
+  return type == 2 || type == 5 || type == 10 || type == kTableLeaf;
+}
+
+// False: at least one of its cells is none.
+Result<bool> take_leaf(const PageFile& file,
+                       std::uint32_t number,
+                       std::string_view page,
+                       Carver& carver) {
+  const std::size_t header = number == 1 ? kFileHeaderBytes : 0;
+  const std::size_t cells = big_endian(page, header + 3, 2);
+  bool whole = true;
+  for (std::size_t i = 0; i < cells; ++i) {
+    const std::size_t pointer = header + kPageHeaderBytes + 2 * i;
+    if (pointer + 2 > page.size()) return false;
+    const std::size_t at = big_endian(page, pointer, 2);
+    const auto cell =
+        at < pointer + 2 || at >= page.size() ? std::nullopt : cell_at(file, page, at);
+    if (cell) TELEMETRYD_TRY(take_cell(*cell, number, carver));
+    whole = whole && cell;
+  }
+  return whole;
+}
+
 }  // namespace
 
 Result<void> carve_page(PageFile& file, std::uint32_t number, Carver& carver) {
   const std::string page = file.read(number);
-  const std::size_t header = number == 1 ? kFileHeaderBytes : 0;
-  if (page.size() < store::kPageBytes || page[header] != kTableLeaf) return {};
-  const std::size_t cells = big_endian(page, header + 3, 2);
-  for (std::size_t i = 0; i < cells; ++i) {
-    const std::size_t pointer = header + kPageHeaderBytes + 2 * i;
-    if (pointer + 2 > page.size()) return {};
-    const std::size_t at = big_endian(page, pointer, 2);
-    if (at < pointer + 2 || at >= page.size()) continue;
-    const auto cell = cell_at(file, page, at);
-    if (cell) TELEMETRYD_TRY(take_cell(*cell, carver));
+  // The first page has the schema and no events.
+  const std::uint64_t counts = number == 1 ? 0 : 1;
+  if (page.size() < store::kPageBytes) {
+    carver.damaged_pages += counts;
+    return {};
   }
+  const char type = page[number == 1 ? kFileHeaderBytes : 0];
+  if (type != kTableLeaf) {
+    if (!starts_a_tree_page(type) && file.of_a_tree(number)) carver.damaged_pages += counts;
+    return {};
+  }
+  // An overflow page may begin like a leaf.
+  TELEMETRYD_ASSIGN(const bool whole, take_leaf(file, number, page, carver));
+  if (!whole && file.of_a_tree(number)) carver.damaged_pages += counts;
   return {};
 }
 
 Result<void> carve(PageFile& file, Carver& carver) {
   for (std::uint32_t page = 1; page <= file.pages(); ++page) {
+    if (file.broken_map(page)) ++carver.damaged_pages;
     if (!file.unused(page)) TELEMETRYD_TRY(carve_page(file, page, carver));
   }
   return {};

@@ -22,6 +22,7 @@ namespace telemetryd::salvage {
 inline constexpr std::uint64_t kRowBytesMax = 9u << 20;
 
 struct CarvedRow {
+  std::uint32_t page = 0;
   std::uint64_t seq = 0;
   std::uint32_t uid = 0;
   std::uint32_t count = 0;
@@ -42,6 +43,7 @@ struct Carver {
   std::function<Result<void>(CarvedRow)> on_row;
   std::function<void(CarvedProgress)> on_progress;  // may be empty
   std::uint64_t damaged_rows = 0;  // had the shape of a row and a wrong checksum, or a missing part
+  std::uint64_t damaged_pages = 0;  // cannot be read, or not as what the pointer map calls them
 };
 
 // Every page once, in their order in the file.

@@ -21,7 +21,13 @@ constexpr std::size_t kFrameSaltAt = 8;  // in a frame's
 // type.
 constexpr std::uint32_t kMapEntryBytes = 5;
 constexpr std::uint32_t kMapEvery = store::kPageBytes / kMapEntryBytes + 1;
+constexpr char kRootPage = 1;
 constexpr char kFreePage = 2;
+constexpr char kTreePage = 5;  // the highest type
+
+std::uint32_t map_page_of(std::uint32_t page) {
+  return (page - 2) / kMapEvery * kMapEvery + 2;
+}
 
 Result<UniqueFd> open_if_there(const std::filesystem::path& file) {
   UniqueFd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
@@ -88,16 +94,38 @@ std::string PageFile::read(std::uint32_t page) const {
   return read_at(database_, (page - std::uint64_t{1}) * store::kPageBytes, store::kPageBytes);
 }
 
-bool PageFile::unused(std::uint32_t page) {
-  if (page < 2) return false;
-  const std::uint32_t map_page = (page - 2) / kMapEvery * kMapEvery + 2;
-  if (page == map_page) return true;
+// 0 where the map is cut short, and for the pages that it has no entry for.
+char PageFile::map_entry(std::uint32_t page) {
+  if (page <= 2) return 0;
+  const std::uint32_t map_page = map_page_of(page);
+  if (page == map_page) return 0;
   if (map_page != map_page_) {
     map_ = read(map_page);
     map_page_ = map_page;
   }
   const std::size_t at = std::size_t{page - map_page - 1} * kMapEntryBytes;
-  return at < map_.size() && map_[at] == kFreePage;
+  return at < map_.size() ? map_[at] : '\0';
+}
+
+bool PageFile::unused(std::uint32_t page) {
+  if (page < 2) return false;
+  return page == map_page_of(page) || map_entry(page) == kFreePage;
+}
+
+bool PageFile::of_a_tree(std::uint32_t page) {
+  const char entry = map_entry(page);
+  return entry == kRootPage || entry == kTreePage;
+}
+
+bool PageFile::broken_map(std::uint32_t page) {
+  if (page < 2 || page != map_page_of(page)) return false;
+  const std::uint32_t last = std::min(pages_, page + kMapEvery - 1);
+  if (read(page).size() < store::kPageBytes) return true;
+  // The file grows ahead of the database: its last pages have no type yet.
+  for (std::uint32_t next = page + 1; next <= last; ++next) {
+    if (map_entry(next) < 0 || map_entry(next) > kTreePage) return true;
+  }
+  return page == 2 && last > page && map_entry(page + 1) == 0;
 }
 
 }  // namespace telemetryd::salvage

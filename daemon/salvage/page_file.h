@@ -36,8 +36,15 @@ class PageFile {
   // what was removed shall not come back. True too for pages of the map itself.
   bool unused(std::uint32_t page);
 
+  // That the map says the root or a page of a B-tree.
+  bool of_a_tree(std::uint32_t page);
+
+  // A page of the map that cannot be read, or says what SQLite never writes.
+  bool broken_map(std::uint32_t page);
+
  private:
   void read_log();
+  char map_entry(std::uint32_t page);
 
   UniqueFd database_;
   UniqueFd log_;

@@ -49,18 +49,16 @@ bool fits(const Frame& frame, const CarvedRow& row, std::size_t bytes, std::uint
 Result<Plan> make_plan(PageFile& file) {
   Plan plan;
   std::map<std::uint64_t, std::uint32_t> progress;
-  for (std::uint32_t page = 1; page <= file.pages(); ++page) {
-    if (file.unused(page)) continue;
-    Carver carver;
-    carver.on_row = [&](CarvedRow row) -> Result<void> {
-      plan.senders[{row.uid, std::move(row.context)}].try_emplace(
-          row.seq, PlacedRow{page, 0, row.count, row.crc});
-      return {};
-    };
-    carver.on_progress = [&](CarvedProgress found) { progress[found.seq] = found.next_index; };
-    TELEMETRYD_TRY(carve_page(file, page, carver));
-    plan.damaged_rows += carver.damaged_rows;
-  }
+  Carver carver;
+  carver.on_row = [&](CarvedRow row) -> Result<void> {
+    plan.senders[{row.uid, std::move(row.context)}].try_emplace(
+        row.seq, PlacedRow{row.page, 0, row.count, row.crc});
+    return {};
+  };
+  carver.on_progress = [&](CarvedProgress found) { progress[found.seq] = found.next_index; };
+  TELEMETRYD_TRY(carve(file, carver));
+  plan.damaged_rows = carver.damaged_rows;
+  plan.damaged_pages = carver.damaged_pages;
   for (auto& [who, sender] : plan.senders) {
     for (auto& [seq, row] : sender) {
       if (const auto found = progress.find(seq); found != progress.end()) {

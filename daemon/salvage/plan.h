@@ -43,6 +43,7 @@ struct Plan {
   std::uint64_t rows = 0;
   std::uint64_t events = 0;  // not delivered
   std::uint64_t damaged_rows = 0;
+  std::uint64_t damaged_pages = 0;
 };
 
 struct Frame {

@@ -110,7 +110,8 @@ Result<UniqueFd> connect_as(const std::filesystem::path& path, std::uint32_t uid
   if (::connect(socket.get(), to, sizeof address) == 0) return socket;
   return fail(ErrorCode::kUnavailable,
               "telemetryd does not take events on " + path.native() + ": " +
-                  error_from_errno(errno, "connecting").message());
+                  error_from_errno(errno, "connecting").message() +
+                  "; start telemetryd, name its socket with --socket, or use --output FILE");
 }
 
 }  // namespace

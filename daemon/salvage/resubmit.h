@@ -44,6 +44,9 @@ class Resubmitter {
                                                    const std::string& context,
                                                    const Bytes16& instance);
 
+  // telemetryd knows frames up to this one.
+  std::uint64_t high_water() const { return high_water_; }
+
   [[nodiscard]] Result<void> send(const Frame& frame, Resubmitted& counts);
 
  private:

@@ -1,22 +1,17 @@
 #include "salvage/salvage.h"
 
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <fcntl.h>
-#include <memory>
 #include <string>
-#include <sys/file.h>
 
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
-#include "base/io.h"
 #include "config/config.h"
-#include "event/event.h"
+#include "salvage/daemon_status.h"
+#include "salvage/event_lines.h"
 #include "salvage/plan.h"
 #include "salvage/resubmit.h"
-#include "store/row_bytes.h"
+#include "salvage/source.h"
 
 namespace telemetryd::salvage {
 namespace {
@@ -26,11 +21,6 @@ struct Arguments {
   std::string socket;
   std::string output;
   bool dry_run = false;
-};
-
-struct Left {
-  std::uint64_t other_users = 0;  // events
-  std::uint64_t unreadable = 0;
 };
 
 unsigned long long shown(std::uint64_t number) {
@@ -45,142 +35,168 @@ std::filesystem::path socket_of(const Arguments& arguments) {
   return config::default_runtime_dir() / "ingest.sock";
 }
 
-// A store in use changes while it is read.
-Result<UniqueFd> keep_telemetryd_out(const std::filesystem::path& folder) {
-  UniqueFd lock(::open((folder / "lock").c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (!lock) return lock;
-  if (::flock(lock.get(), LOCK_SH | LOCK_NB) == 0) return lock;
-  return fail(ErrorCode::kFailedPrecondition,
-              folder.native() +
-                  " is in use by telemetryd; stop it, or name a folder below "
-                  "quarantine/");
+Result<Resubmitter> connect(const std::filesystem::path& socket, const Senders::value_type& entry) {
+  const auto& [uid, context] = entry.first;
+  return Resubmitter::connect(socket, uid, context, instance_of(uid, context, entry.second));
 }
 
-Result<Resubmitted> resubmit(PageFile& file,
-                             const Plan& plan,
-                             const std::filesystem::path& socket,
-                             Left& left) {
-  Resubmitted counts;
+std::uint64_t events_of_others(const Plan& plan) {
+  std::uint64_t events = 0;
   for (const auto& [who, sender] : plan.senders) {
-    const auto& [uid, context] = who;
-    if (!Resubmitter::may_send_for(uid)) {
-      for (const auto& [seq, row] : sender) left.other_users += row.count - row.next_index;
-      continue;
-    }
-    TELEMETRYD_ASSIGN(
-        Resubmitter to,
-        Resubmitter::connect(socket, uid, context, instance_of(uid, context, sender)));
-    TELEMETRYD_TRY(
-        for_each_frame(file, sender, [&](const Frame& frame) { return to.send(frame, counts); }));
+    if (Resubmitter::may_send_for(who.first)) continue;
+    for (const auto& [seq, row] : sender) events += row.count - row.next_index;
   }
-  return counts;
+  return events;
 }
 
-class Lines {
- public:
-  static Result<Lines> open(const std::string& path) {
-    Lines lines;
-    lines.file_.reset(path == "-" ? stdout : std::fopen(path.c_str(), "wxe"));
-    if (!lines.file_) return fail(error_from_errno(errno, path));
-    return lines;
-  }
-
-  void write(const nlohmann::json& json) {
-    const auto text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-    (void)std::fwrite(text.data(), 1, text.size(), file_.get());
-  }
-
-  Result<void> finish() {
-    std::FILE* const file = file_.get();
-    if (std::fflush(file) == 0 && std::ferror(file) == 0) return {};
-    return fail(error_from_errno(errno, "writing the output"));
-  }
-
- private:
-  struct Close {
-    void operator()(std::FILE* file) const {
-      if (file != stdout) std::fclose(file);
-    }
-  };
-
-  std::unique_ptr<std::FILE, Close> file_;
-};
-
-Result<std::uint64_t> write_events(PageFile& file,
-                                   const Plan& plan,
-                                   const std::string& path,
-                                   Left& left) {
-  TELEMETRYD_ASSIGN(Lines lines, Lines::open(path));
-  std::uint64_t written = 0;
-  for (const auto& [who, sender] : plan.senders) {
-    const auto& [uid, context] = who;
-    TELEMETRYD_TRY(for_each_frame(file, sender, [&](const Frame& frame) -> Result<void> {
-      std::string_view rest = frame.batch;
-      while (const auto framed = store::take_event(rest)) {
-        auto json = event::to_json(store::event_body(*framed), context);
-        if (!json) {
-          ++left.unreadable;
-          continue;
-        }
-        (*json)["uid"] = uid;
-        lines.write(*json);
-        ++written;
+// What telemetryd does not know yet takes in its store.
+Result<std::uint64_t> bytes_to_send(PageFile& file,
+                                    const Plan& plan,
+                                    const std::filesystem::path& socket) {
+  std::uint64_t bytes = 0;
+  for (const auto& entry : plan.senders) {
+    if (!Resubmitter::may_send_for(entry.first.first)) continue;
+    TELEMETRYD_ASSIGN(const Resubmitter to, connect(socket, entry));
+    TELEMETRYD_TRY(for_each_frame(file, entry.second, [&](const Frame& frame) -> Result<void> {
+      if (frame.number > to.high_water()) {
+        bytes += stored_bytes(frame.batch.size(), entry.first.second.size());
       }
       return {};
     }));
   }
-  TELEMETRYD_TRY(lines.finish());
-  return written;
+  return bytes;
 }
 
-int ending(const Plan& plan, const Left& left, std::uint64_t refused) {
-  const std::uint64_t stayed = plan.damaged_rows + left.other_users + left.unreadable + refused;
-  return stayed == 0 ? kExitOk : kExitPartly;
+// What a full store takes in, it or others lose again.
+Result<void> want_room(std::uint64_t needed, const DaemonStatus& status) {
+  const std::uint64_t room = room_for_rows(status);
+  if (needed <= room) return {};
+  return fail(ErrorCode::kResourceExhausted,
+              "telemetryd's store has no room for these events, and nothing was sent: raise "
+              "[store] bytes_max (needs about " +
+                  std::to_string(needed - room) + " more bytes), or use --output");
 }
 
-void print_plan(std::FILE* to, const Plan& plan) {
+Result<void> resubmit(PageFile& file,
+                      const Plan& plan,
+                      const std::filesystem::path& socket,
+                      Resubmitted& counts) {
+  for (const auto& entry : plan.senders) {
+    if (!Resubmitter::may_send_for(entry.first.first)) continue;
+    TELEMETRYD_ASSIGN(Resubmitter to, connect(socket, entry));
+    TELEMETRYD_TRY(for_each_frame(
+        file, entry.second, [&](const Frame& frame) { return to.send(frame, counts); }));
+  }
+  return {};
+}
+
+bool is_missing_some(const Source& source, const Plan& plan) {
+  return plan.damaged_rows > 0 || plan.damaged_pages > 0 ||
+         (source.queued && plan.events < *source.queued);
+}
+
+void print_plan(std::FILE* to, const Source& source, const Plan& plan) {
   std::fprintf(to,
-               "%llu rows with %llu events to bring back, %llu damaged rows.\n",
+               "%llu rows with %llu events to bring back, %llu damaged rows, %llu damaged pages.\n",
                shown(plan.rows),
                shown(plan.events),
-               shown(plan.damaged_rows));
+               shown(plan.damaged_rows),
+               shown(plan.damaged_pages));
+  if (source.queued && plan.events < *source.queued) {
+    std::fprintf(to,
+                 "The witness knew %llu queued events, %llu were found.\n",
+                 shown(*source.queued),
+                 shown(plan.events));
+  }
 }
 
-void print_resubmitted(const Arguments& arguments, const Resubmitted& counts, const Left& left) {
+void print_resubmitted(const Resubmitted& counts) {
   std::printf("%llu events resubmitted, %llu known already, %llu refused%s%s.\n",
               shown(counts.events),
               shown(counts.duplicates),
               shown(counts.refused),
               counts.refused > 0 ? ": " : "",
               counts.refused > 0 ? counts.refusal.c_str() : "");
-  if (left.other_users > 0) {
+}
+
+// Everything that speaks against removing the folder; true: nothing does.
+bool all_is_safe(const Source& source,
+                 const Plan& plan,
+                 const Resubmitted& counts,
+                 const Result<DaemonStatus>& before,
+                 const Result<DaemonStatus>& after) {
+  bool safe = counts.refused == 0 && !is_missing_some(source, plan);
+  if (const std::uint64_t others = events_of_others(plan); others > 0) {
     std::printf(
         "%llu events of other users or machines were left. Root may resubmit those of this "
         "machine's users; --output writes them all.\n",
-        shown(left.other_users));
-    return;
+        shown(others));
+    safe = false;
   }
-  std::printf("What could be read is with telemetryd. %s may be removed.\n",
-              arguments.folder.c_str());
+  if (!before || !after) {
+    const Error& why = before ? after.error() : before.error();
+    std::printf(
+        "Whether telemetryd had to evict events is not known (%s). See telemetryctl ledger "
+        "show.\n",
+        why.message().c_str());
+    return false;
+  }
+  if (after->evicted > before->evicted) {
+    std::printf(
+        "telemetryd evicted %llu events meanwhile: its store is full. Keep the folder, raise "
+        "[store] "
+        "bytes_max, and write the events with --output.\n",
+        shown(after->evicted - before->evicted));
+    return false;
+  }
+  return safe;
+}
+
+int send_back(Source& source, const Plan& plan, const Arguments& arguments) {
+  const std::filesystem::path socket = socket_of(arguments);
+  const Result<DaemonStatus> before = daemon_status(socket);
+  Resubmitted counts;
+  const auto done = [&]() -> Result<void> {
+    if (before) {
+      TELEMETRYD_ASSIGN(const std::uint64_t needed, bytes_to_send(source.file, plan, socket));
+      TELEMETRYD_TRY(want_room(needed, *before));
+    }
+    return resubmit(source.file, plan, socket, counts);
+  }();
+  if (done || counts.events + counts.duplicates + counts.refused > 0) print_resubmitted(counts);
+  if (!done) {
+    std::fprintf(stderr, "telemetryd-salvage: %s\n", done.error().message().c_str());
+    return kExitFailed;
+  }
+  if (!all_is_safe(source, plan, counts, before, daemon_status(socket))) {
+    std::printf("Not everything is safe with telemetryd. Keep %s.\n", arguments.folder.c_str());
+    return kExitPartly;
+  }
+  if (source.set_aside && counts.events + counts.duplicates > 0) {
+    std::printf("What was in it is with telemetryd. %s may be removed.\n",
+                arguments.folder.c_str());
+  }
+  return kExitOk;
+}
+
+Result<int> write_out(Source& source, const Plan& plan, const Arguments& arguments) {
+  TELEMETRYD_ASSIGN(const Written written, write_events(source.file, plan, arguments.output));
+  std::fprintf(
+      stderr,
+      "%llu events written. telemetryctl event import --app APP FILE sends the lines of one app, "
+      "in the name of whoever runs it.\n",
+      shown(written.events));
+  return written.unreadable > 0 || is_missing_some(source, plan) ? kExitPartly : kExitOk;
 }
 
 Result<int> salvage(const Arguments& arguments) {
-  TELEMETRYD_ASSIGN(const UniqueFd lock, keep_telemetryd_out(arguments.folder));
-  TELEMETRYD_ASSIGN(PageFile file, PageFile::open(arguments.folder));
-  TELEMETRYD_ASSIGN(const Plan plan, make_plan(file));
+  TELEMETRYD_ASSIGN(Source source, open_source(arguments.folder));
+  TELEMETRYD_ASSIGN(const Plan plan, make_plan(source.file));
   // The events may go to standard output.
-  print_plan(arguments.output == "-" ? stderr : stdout, plan);
-  if (arguments.dry_run) return ending(plan, {}, 0);
-  Left left;
-  if (!arguments.output.empty()) {
-    TELEMETRYD_ASSIGN(const std::uint64_t written,
-                      write_events(file, plan, arguments.output, left));
-    std::fprintf(stderr, "%llu events written.\n", shown(written));
-    return ending(plan, left, 0);
-  }
-  TELEMETRYD_ASSIGN(const Resubmitted counts, resubmit(file, plan, socket_of(arguments), left));
-  print_resubmitted(arguments, counts, left);
-  return ending(plan, left, counts.refused);
+  print_plan(arguments.output == "-" ? stderr : stdout, source, plan);
+  if (arguments.dry_run) return is_missing_some(source, plan) ? kExitPartly : kExitOk;
+  if (!arguments.output.empty()) return write_out(source, plan, arguments);
+  return send_back(source, plan, arguments);
 }
 
 int run(int argc, char** argv) {

@@ -20,7 +20,7 @@ HOMES = {
     "uv.h": ["daemon/loop"],
     "sqlite3.h": ["daemon/store", "server"],
     "microhttpd.h": ["daemon/admin", "server"],
-    "curl/": ["daemon/forward", "ctl"],
+    "curl/": ["daemon/forward", "daemon/salvage", "ctl"],
     "grpcpp/": ["daemon/gateway", "daemon/forward/grpc_channel.cc", "client/grpc"],
     "spdlog/": ["daemon/base"],
     "toml++/": ["daemon/config"],

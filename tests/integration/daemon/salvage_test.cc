@@ -55,6 +55,7 @@ TEST_F(Salvage, SalvagingAgainChangesNothing) {
   EXPECT_EQ(first.exit_code, 0) << first.out;
   EXPECT_NE(first.out.find("5 events resubmitted, 0 known already"), std::string::npos)
       << first.out;
+  EXPECT_NE(first.out.find(folder() + " may be removed"), std::string::npos) << first.out;
   const Ended again = salvage({"--socket", home_.ingest_socket(), folder()});
   EXPECT_EQ(again.exit_code, 0) << again.out;
   EXPECT_NE(again.out.find("0 events resubmitted, 5 known already"), std::string::npos)
@@ -65,7 +66,7 @@ TEST_F(Salvage, SalvagingAgainChangesNothing) {
   EXPECT_EQ(ledger["machine"]["queued"], 5);
 }
 
-TEST_F(Salvage, WhatBelongsToOthersStays) {
+TEST_F(Salvage, RootBringsEverybodysEventsBackInTheirNames) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root to be somebody else";
   {
     DaemonProcess daemon(home_);
@@ -87,6 +88,80 @@ TEST_F(Salvage, WhatBelongsToOthersStays) {
   EXPECT_EQ(get(daemon, "/v1/events")["events"].size(), 6u);
 }
 
+TEST_F(Salvage, WhatBelongsToOthersStays) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to be somebody else";
+  ASSERT_NO_FATAL_FAILURE(store_and_damage());
+  const DaemonProcess daemon(home_);
+  const fs::path readable = home_.path() / "quarantine" / "copy";
+  fs::create_directories(readable);
+  for (const auto& entry : fs::directory_iterator(folder())) {
+    fs::copy_file(entry.path(), readable / entry.path().filename());
+    fs::permissions(readable / entry.path().filename(), fs::perms(0644));
+  }
+  as_user(kNobody, [&] {
+    const Ended done = salvage({"--socket", home_.ingest_socket(), readable.native()});
+    EXPECT_EQ(done.exit_code, 3) << done.out;
+    EXPECT_NE(done.out.find("5 events of other users or machines were left"), std::string::npos)
+        << done.out;
+    EXPECT_EQ(done.out.find("may be removed"), std::string::npos) << done.out;
+    const Ended hidden = salvage({"--dry-run", folder()});
+    EXPECT_EQ(hidden.exit_code, 1);
+    EXPECT_NE(hidden.out.find("run telemetryd-salvage as root"), std::string::npos) << hidden.out;
+  });
+  EXPECT_EQ(get(daemon, "/v1/events")["events"].size(), 0u);
+}
+
+TEST_F(Salvage, AStoreWithoutRoomIsToldToGrowAndNothingIsSent) {
+  store_and_damage();
+  // What is set aside counts, and leaves nothing of the smallest store.
+  fs::resize_file(home_.state_dir() / "events.db", 6u << 20);
+  home_.configure(std::string(kOptOut) + "[store]\nbytes_max = 8388608\n");
+  const DaemonProcess daemon(home_);
+  const Ended done = salvage({"--socket", home_.ingest_socket(), folder()});
+  EXPECT_EQ(done.exit_code, 1) << done.out;
+  EXPECT_NE(done.out.find("raise [store] bytes_max (needs about "), std::string::npos) << done.out;
+  EXPECT_EQ(done.out.find("may be removed"), std::string::npos) << done.out;
+  EXPECT_EQ(get(daemon, "/v1/ledger")["machine"]["queued"], 0);
+}
+
+TEST_F(Salvage, WhatTheWitnessKnewAndNoPageHasIsSaid) {
+  store_and_damage();
+  const fs::path database = home_.state_dir() / "events.db";
+  {
+    std::fstream out(database, std::ios::binary | std::ios::in | std::ios::out);
+    out.seekp(2 * 8192);  // behind the schema and the pointer map
+    out << std::string(fs::file_size(database) - 2 * 8192, '\xA5');
+  }
+  const DaemonProcess daemon(home_);
+  const Ended done = salvage({"--socket", home_.ingest_socket(), folder()});
+  EXPECT_EQ(done.exit_code, 3) << done.out;
+  EXPECT_NE(done.out.find("The witness knew 5 queued events, 0 were found"), std::string::npos)
+      << done.out;
+  EXPECT_EQ(done.out.find("0 damaged pages"), std::string::npos) << done.out;
+  EXPECT_EQ(done.out.find("may be removed"), std::string::npos) << done.out;
+}
+
+TEST_F(Salvage, AStateFolderIsNeverCalledRemovable) {
+  store_and_damage();
+  const fs::path copy = home_.path() / "copy";
+  fs::create_directory(copy);
+  for (const char* name : {"events.db", "witness", "lock"}) {
+    fs::copy_file(home_.state_dir() / name, copy / name);
+  }
+  const DaemonProcess daemon(home_);
+  const Ended done = salvage({"--socket", home_.ingest_socket(), copy.native()});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  EXPECT_NE(done.out.find("5 events resubmitted"), std::string::npos) << done.out;
+  EXPECT_EQ(done.out.find("may be removed"), std::string::npos) << done.out;
+}
+
+TEST_F(Salvage, AFileIsNotTakenForAFolder) {
+  store_and_damage();
+  const Ended done = salvage({"--dry-run", (home_.state_dir() / "events.db").native()});
+  EXPECT_EQ(done.exit_code, 1);
+  EXPECT_NE(done.out.find("name the folder"), std::string::npos) << done.out;
+}
+
 TEST_F(Salvage, AWithdrawalSinceThenStands) {
   store_and_damage();
   const DaemonProcess daemon(home_);
@@ -102,6 +177,7 @@ TEST_F(Salvage, EventsAreWrittenToAFileWithoutADaemon) {
   const std::string file = (home_.path() / "events.jsonl").native();
   const Ended done = salvage({"--output", file, home_.state_dir().native()});
   EXPECT_EQ(done.exit_code, 0) << done.out;
+  EXPECT_EQ(fs::status(file).permissions(), fs::perms(0600)) << "others could read it";
   std::istringstream lines(file_text(file));
   int count = 0;
   for (std::string line; std::getline(lines, line); ++count) {
@@ -127,6 +203,7 @@ TEST_F(Salvage, WithoutTelemetrydItSaysSo) {
       salvage({"--socket", (home_.path() / "none.sock").native(), home_.state_dir().native()});
   EXPECT_EQ(done.exit_code, 1);
   EXPECT_NE(done.out.find("does not take events"), std::string::npos) << done.out;
+  EXPECT_NE(done.out.find("start telemetryd"), std::string::npos) << done.out;
 }
 
 }  // namespace

@@ -59,6 +59,7 @@ class Carve : public StoreTest {
     };
     EXPECT_TRUE(carve(file, carver));
     damaged_ = carver.damaged_rows;
+    damaged_pages_ = carver.damaged_pages;
     return found;
   }
 
@@ -78,6 +79,7 @@ class Carve : public StoreTest {
 
   std::shared_ptr<const store::ClientInfo> app_ = client(1);
   std::uint64_t damaged_ = 0;
+  std::uint64_t damaged_pages_ = 0;
 };
 
 TEST_F(Carve, EveryRowOfAHealthyStoreIsFoundOnceInTheDatabaseOrItsLog) {
@@ -87,6 +89,7 @@ TEST_F(Carve, EveryRowOfAHealthyStoreIsFoundOnceInTheDatabaseOrItsLog) {
     EXPECT_EQ(found.size(), 60u);
     for (const auto& [text, times] : found) EXPECT_EQ(times, 1) << text;
     EXPECT_EQ(damaged_, 0u);
+    EXPECT_EQ(damaged_pages_, 0u);
   };
   in_log();
   stop();
@@ -101,6 +104,7 @@ TEST_F(Carve, RowsComeBackWithoutHeaderSchemaAndNeighbours) {
   fs::remove(dir_ / "events.db-wal");
   overwrite(0, std::string(kPage, '\0'));
   EXPECT_EQ(carved().size(), 60u);
+  EXPECT_EQ(damaged_pages_, 0u) << "the first page has no events";
   // Every tenth page is wrong: what lies on others comes back.
   const std::uint64_t count = fs::file_size(dir_ / "events.db") / kPage;
   for (std::uint64_t page = 10; page < count; page += 10) {
@@ -109,6 +113,34 @@ TEST_F(Carve, RowsComeBackWithoutHeaderSchemaAndNeighbours) {
   const auto found = carved();
   EXPECT_GT(found.size(), 25u);
   EXPECT_LT(found.size(), 60u);
+}
+
+TEST_F(Carve, EveryPageThatIsNoPageAnyMoreIsCounted) {
+  for (std::uint64_t i = 1; i <= 60; ++i) commit({frame(app_, i, {body(i, 3000)})});
+  stop();
+  fs::remove(dir_ / "events.db-wal");
+  ASSERT_EQ(carved().size(), 60u);
+  std::uint64_t broken = 0;
+  {
+    PageFile file = pages();
+    for (std::uint32_t page = 3; page <= file.pages(); ++page) {
+      if (!file.of_a_tree(page)) continue;
+      overwrite((page - std::uint64_t{1}) * kPage, std::string(kPage, '\xA5'));
+      ++broken;
+    }
+  }
+  EXPECT_GT(broken, 20u);
+  EXPECT_TRUE(carved().empty());
+  EXPECT_EQ(damaged_pages_, broken);
+}
+
+TEST_F(Carve, ABrokenPointerMapIsCountedAndHidesNoRow) {
+  fill(60);
+  stop();
+  fs::remove(dir_ / "events.db-wal");
+  overwrite(kPage, std::string(kPage, '\xA5'));
+  EXPECT_EQ(carved().size(), 60u);
+  EXPECT_EQ(damaged_pages_, 1u);
 }
 
 TEST_F(Carve, TheLogAloneIsEnough) {
