@@ -1,5 +1,7 @@
 #include "app/status_reasons.h"
 
+#include <filesystem>
+
 #include <fmt/format.h>
 
 namespace telemetryd::app {
@@ -14,6 +16,20 @@ bool nearly_full(const Observed& observed) {
 // The word first, for programs that look for it.
 std::string sentence(const store::Trouble& trouble) {
   return trouble.word + ": " + trouble.text;
+}
+
+std::string set_aside(const Observed& observed) {
+  if (observed.quarantined_stores == 1) {
+    return fmt::format(
+        "a store was set aside as damaged and takes a part of bytes_max: telemetryd-salvage {} "
+        "brings back what can be read; remove the folder when it says so",
+        observed.quarantined_newest);
+  }
+  return fmt::format(
+      "{} stores were set aside as damaged and take a part of bytes_max: telemetryd-salvage brings "
+      "back what can be read of each folder in {}; remove each when it says so",
+      observed.quarantined_stores,
+      std::filesystem::path(observed.quarantined_newest).parent_path().native());
 }
 
 }  // namespace
@@ -42,13 +58,7 @@ std::vector<std::string> reasons(const Observed& observed) {
   }
   if (observed.loss) out.push_back("events were lost: " + *observed.loss);
   if (observed.quarantined_stores > 0) {
-    out.push_back(fmt::format(
-        "{} set aside as damaged: telemetryd-salvage {} brings back what can be read; then remove "
-        "the folder",
-        observed.quarantined_stores == 1
-            ? "a store was"
-            : fmt::format("{} stores were", observed.quarantined_stores),
-        observed.quarantined_newest));
+    out.push_back(set_aside(observed));
   }
   if (!observed.balanced) {
     out.emplace_back("the ledger does not balance; telemetryctl ledger check says where");

@@ -26,7 +26,7 @@ struct Observed {
   bool refuse_when_full = false;
   std::optional<std::string> loss;
   std::uint64_t quarantined_stores = 0;
-  std::string quarantined_newest;        // the folder
+  std::string quarantined_newest;        // its folder
   std::vector<store::Trouble> troubles;  // of the store
   std::string gateway_problem;           // empty: none
   std::uint64_t store_bytes = 0;

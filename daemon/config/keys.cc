@@ -195,8 +195,8 @@ constexpr std::array kStore = {
         "when_full",
         "\"evict_oldest\"",
         "evict_oldest refuse",
-        "What a full store does: remove the oldest events of the lowest class, or refuse new ones "
-        "so that apps try again later.",
+        "What a full store does: remove events of whoever has more than the fair share, the oldest "
+        "of the lowest class first, or refuse new ones so that apps try again later.",
         false,
         [](Config& c, const Value& v) { c.store.refuse_when_full = v.text == "refuse"; },
         [](const Config& c) {

@@ -3,7 +3,8 @@
 
     tests/proof/neighbour.py --build build/release [--quick] [--runs N] [--seconds S]
 
-Under the default limits, another user (nobody) sends 10 events a second and waits for each answer:
+Under the default limits, but with bytes_max = 8 GiB so that the flood evicts nothing, another user
+(nobody) sends 10 events a second and waits for each answer:
 alone, and then beside a user who floods over 8 connections with 64 frames in flight on each. It is
 done for floods of small and of large frames. Prints the second user's waiting times and how often
 the p99 beside the flood is the p99 alone; the median over the runs must not be above 3. Afterwards

@@ -2,7 +2,8 @@
 """What scripts/prove has seen, added up and judged: a report in Markdown, and RESULT in the last line.
 
 A run that is not quick must have seen enough: images of power cuts and kills are counted, and too
-few are a failure as a broken claim is.
+few are a failure as a broken claim is. One that left proofs out, or soaked for less than an hour, is partial: it names them
+and ends with 3.
 """
 
 import argparse
@@ -16,7 +17,13 @@ import subprocess
 import sys
 
 IMAGES_MIN, KILLS_MIN = 10_000, 500
+SOAK_MINUTES_MIN = 60
+FUZZERS = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "fuzz").glob("*_fuzz.cc")))
+# What a run that is not quick makes; the names are those of scripts/prove.
+WHOLE = ("power_cut_test", "store_model_test", "ack_trace", "grpc_ack_trace", "raw_uid", "neighbour", "crash_points", "disk_faults",
+         "kill_proof", "oracle", "system", "sabotage", *FUZZERS)
 SKIPPED = 77
+PARTIAL = 3  # nothing failed, and not everything was made
 FIGURE = re.compile(r"(\w+)=(\{.*?\}|\S+)")
 SEEN = re.compile(r"^ +(\d+)(?: of \d+)? (\S.*)$", re.M)
 
@@ -89,11 +96,27 @@ def judge(proofs, sums, quick):
     return problems
 
 
-def result_line(proofs, problems):
+def left_out(proofs, quick):
+    """What a whole run has and this one has not; a quick one is none."""
+    if quick:
+        return []
+    names = {proof.name: proof for proof in proofs}
+    missing = [name for name in WHOLE if name not in names or names[name].code == SKIPPED]
+    if names.get("oracle"):
+        minutes = float(names["oracle"].figures.get("minutes", 0))
+        if minutes < SOAK_MINUTES_MIN and "oracle" not in missing:
+            missing.append(f"a soak of {SOAK_MINUTES_MIN} minutes (it was {minutes:g})")
+    return missing
+
+
+def result_line(proofs, problems, missing):
     held = sum(1 for proof in proofs if proof.code == 0)
     skipped = sum(1 for proof in proofs if proof.code == SKIPPED)
+    without = f"; left out: {', '.join(missing)}" if missing else ""
     if problems:
-        return f"RESULT: FAILED {'; '.join(problems)}; {held} of {len(proofs)} proofs held"
+        return f"RESULT: FAILED {'; '.join(problems)}; {held} of {len(proofs)} proofs held{without}"
+    if missing:
+        return f"RESULT: partial, {held} proofs held{without}"
     return f"RESULT: ok, {held} proofs held" + (f", {skipped} skipped" if skipped else "")
 
 
@@ -146,13 +169,16 @@ def main():
     proofs = [Proof(line) for line in open(options.results)]
     sums = totals(proofs)
     problems = judge(proofs, sums, options.quick)
-    line = result_line(proofs, problems)
+    missing = left_out(proofs, options.quick)
+    line = result_line(proofs, problems, missing)
     for name, value in sums.items():
         print(f"{name}: {value}")
     if options.report:
         write(options.report, proofs, sums, line, options.quick)
     print(line)
-    return 1 if problems else 0
+    if problems:
+        return 1
+    return PARTIAL if missing else 0
 
 
 if __name__ == "__main__":

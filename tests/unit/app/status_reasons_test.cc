@@ -91,5 +91,15 @@ TEST(StatusReasons, SayWhereADamagedStoreLiesAndWhatToDoWithIt) {
   EXPECT_TRUE(not_ready(observed).empty());
 }
 
+TEST(StatusReasons, SayWhereAllDamagedStoresLie) {
+  Observed observed = healthy();
+  observed.quarantined_stores = 2;
+  observed.quarantined_newest = "/state/quarantine/x";
+  ASSERT_EQ(reasons(observed).size(), 1u);
+  EXPECT_NE(reasons(observed)[0].find("each folder in /state/quarantine;"), std::string::npos)
+      << reasons(observed)[0];
+  EXPECT_NE(reasons(observed)[0].find("bytes_max"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace telemetryd::app

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 
@@ -246,6 +247,38 @@ TEST_F(Files, SomethingElseThanADatabaseIsLeftUntouched) {
   std::ofstream(dir_ / "events.db") << std::string(5000, 'x');
   EXPECT_EQ(refusal().code(), ErrorCode::kFailedPrecondition);
   EXPECT_EQ(content("events.db"), std::string(5000, 'x'));
+}
+
+TEST_F(Files, AShellHearsThatTheDatabaseIsLocked) {
+  // A process of its own that knows nothing of ours, because locks are a process's.
+  int told[2];
+  ASSERT_EQ(::pipe(told), 0);
+  const pid_t shell = ::fork();
+  if (shell == 0) {
+    char go = 0;
+    if (::read(told[0], &go, 1) != 1) ::_exit(255);
+    sqlite3* db = nullptr;
+    if (sqlite3_open((dir_ / "events.db").c_str(), &db) != SQLITE_OK) ::_exit(255);
+    ::_exit(sqlite3_exec(db, "SELECT count(*) FROM events", nullptr, nullptr, nullptr));
+  }
+  const auto ours = store::open_sqlite_store(small_store(dir_.path()), clock_);
+  EXPECT_TRUE(ours);
+  EXPECT_EQ(::write(told[1], "!", 1), 1);
+  int status = 0;
+  ASSERT_EQ(::waitpid(shell, &status, 0), shell);
+  ::close(told[0]);
+  ::close(told[1]);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), SQLITE_BUSY);
+}
+
+TEST_F(Files, ADatabaseOfAnotherOwnerIsRefusedUntouched) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to give a file away";
+  ASSERT_TRUE(store::open_sqlite_store(small_store(dir_.path()), clock_));
+  const std::string before = content("events.db");
+  ASSERT_EQ(::chown((dir_ / "events.db").c_str(), 65534, 65534), 0);
+  EXPECT_EQ(refusal().code(), ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(content("events.db"), before);
 }
 
 TEST_F(Files, LinksPipesAndSecondNamesAreRefused) {
