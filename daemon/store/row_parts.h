@@ -111,6 +111,7 @@ struct Gone {
 struct Eviction {
   Moves moves;
   std::vector<Seq> rows;
+  std::vector<Seq> wrong;  // whose columns are not what was written; they stay for now
   std::uint64_t dead_letters = 0;
   std::uint64_t bytes = 0;
   std::optional<Shares> shares;  // as they are once it is committed
@@ -122,6 +123,7 @@ struct Eviction {
 struct Expiry {
   Moves moves;
   std::vector<Gone> rows;
+  std::vector<Seq> wrong;  // whose columns are not what was written
   BootMs next_boot_ms = 0;
 };
 

@@ -169,10 +169,13 @@ class SqliteStore final : public Store {
   void expire_due();
   Result<void> expire_rows(BootMs now);
   Result<Expiry> rows_too_old(BootMs now);
+  Result<void> remove_wrong_of(std::uint32_t uid, Seq up_to);
 
   // sqlite_store_lease.cc
   Result<std::optional<StoredRow>> load_row(Seq seq);
   Result<void> remove_damaged(const std::vector<StoredRow>& rows);
+  Result<void> remove_wrong(const std::vector<Seq>& seqs);
+  bool columns_right(const Rows& rows, int first) const;
   Result<DueRows> due_rows(const LeaseRequest& request);
   bool readable(Seq from);
   Result<Seq> skip_unreadable(Seq at, const Error& cause);
@@ -235,6 +238,7 @@ class SqliteStore final : public Store {
   Seq first_seq_ = 0;      // of this epoch
   Seq shares_looked_ = 0;  // rows of earlier epochs before it are in shares_
   UnreadableRows unreadable_;
+  std::vector<Seq> wrong_rows_;  // that an eviction met
   EvictionLog eviction_log_;
   std::uint64_t gaps_ = 0;  // clients ahead of the store since the log last spoke of them
   std::optional<BootMs> gap_logged_boot_ms_;

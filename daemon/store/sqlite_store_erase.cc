@@ -31,6 +31,22 @@ bool SqliteStore::waits_for_erasure(Seq seq, std::uint32_t uid, std::string_view
   });
 }
 
+// Before the others are erased by what their columns say.
+Result<void> SqliteStore::remove_wrong_of(std::uint32_t uid, Seq up_to) {
+  std::vector<Seq> wrong;
+  {
+    TELEMETRYD_ASSIGN(Statement select,
+                      db_.prepare("SELECT uid, app, count, crc, instance, last_frame, seq "
+                                  "FROM events WHERE uid=? AND seq<=?"));
+    for (Rows rows = select.query(uid, up_to);;) {
+      TELEMETRYD_ASSIGN(const bool found, rows.next());
+      if (!found) break;
+      if (!columns_right(rows, 0)) wrong.push_back(static_cast<Seq>(rows.integer(6)));
+    }
+  }
+  return remove_wrong(wrong);
+}
+
 // In the caller's transaction.
 Result<Erased> SqliteStore::erase_rows(const Erasure& erasure) {
   Erased erased;
@@ -114,7 +130,8 @@ Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
   // FAST leaves the bytes of pages that become free; somebody who asks for erasure means the bytes.
   TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=ON"));
   Erased erased;
-  const auto done = transact([&]() -> Result<void> {
+  auto done = remove_wrong_of(erasure.uid, erasure.up_to);
+  if (done) done = transact([&]() -> Result<void> {
     TELEMETRYD_ASSIGN(erased, erase_rows(erasure));
     if (erased.waits) return note_erasure(erasure);
     const std::string key = meta_key(erasure.number);

@@ -100,7 +100,8 @@ Result<bool> SqliteStore::evict_rows_of(const Owner& owner,
   const bool normal = owner.persistence_class == event::Class::kNormal;
   TELEMETRYD_ASSIGN(
       Statement select,
-      db_.prepare(std::string("SELECT seq, uid, app, count, length(blob) FROM events WHERE ") +
+      db_.prepare(std::string("SELECT seq, uid, app, count, length(blob), uid, app, count, crc, "
+                              "instance, last_frame FROM events WHERE ") +
                   (normal ? "class=? AND seq>=? ORDER BY seq"
                           : "class<>0 AND class=? AND seq>=? ORDER BY seq")));
   std::vector<Seq> chosen;
@@ -115,6 +116,12 @@ Result<bool> SqliteStore::evict_rows_of(const Owner& owner,
       const auto seq = static_cast<Seq>(rows.integer(0));
       const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
       if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
+        passed_one_that_stays = true;
+        continue;
+      }
+      if (theirs && !columns_right(rows, 5)) {
+        // It leaves as damaged, in a transaction of its own.
+        eviction.wrong.push_back(seq);
         passed_one_that_stays = true;
         continue;
       }
@@ -146,6 +153,7 @@ Result<bool> SqliteStore::evict_rows_of(const Owner& owner,
 
 void SqliteStore::apply_eviction(const Eviction& eviction) {
   if (eviction.shares) shares_ = *eviction.shares;
+  wrong_rows_ = eviction.wrong;
   if (eviction.empty()) return;
   books_.apply(eviction.moves);
   for (const Seq seq : eviction.rows) next_indexes_.erase(seq);

@@ -22,13 +22,22 @@ Result<Expiry> SqliteStore::rows_too_old(BootMs now) {
   TELEMETRYD_ASSIGN(
       Statement select,
       db_.prepare("SELECT seq, app, count, length(blob), epoch, accepted_boot_ms, uid, "
-                  "class "
-                  "FROM events ORDER BY seq"));
-  Rows rows = select.query();
+                  "class, uid, app, count, crc, instance, last_frame "
+                  "FROM events WHERE seq>=? ORDER BY seq"));
+  Seq at = 0;
+  std::optional<Rows> scan(select.query(at));
   std::int64_t bytes = 0;
   bool passed_leased = false;
-  while (expiry.rows.size() < kExpireRowsMax && bytes < kExpireBytesMax) {
-    TELEMETRYD_ASSIGN(const bool found, rows.next());
+  while (expiry.rows.size() + expiry.wrong.size() < kExpireRowsMax && bytes < kExpireBytesMax) {
+    const auto next = scan->next();
+    if (!next) {
+      scan.reset();
+      TELEMETRYD_ASSIGN(at, skip_unreadable(at, next.error()));
+      scan.emplace(select.query(at));
+      continue;
+    }
+    const bool found = *next;
+    const Rows& rows = *scan;
     const BootMs left =
         found ? options_.event_age_max.count() -
                     uptime_.age(static_cast<std::uint64_t>(rows.integer(4)), rows.integer(5), now)
@@ -38,8 +47,15 @@ Result<Expiry> SqliteStore::rows_too_old(BootMs now) {
       return expiry;
     }
     const auto seq = static_cast<Seq>(rows.integer(0));
-    if (leased_.contains(seq) || unreadable_.contains(seq)) {
+    at = seq + 1;
+    if (leased_.contains(seq)) {
       passed_leased = true;
+      continue;
+    }
+    // Nobody wakes up for what the disk does not give back.
+    if (unreadable_.contains(seq)) continue;
+    if (!columns_right(rows, 8)) {
+      expiry.wrong.push_back(seq);
       continue;
     }
     const auto partial = next_indexes_.find(seq);
@@ -74,6 +90,7 @@ Result<void> SqliteStore::expire_rows(BootMs now) {
     }
     expired_rows_ += expiry.rows.size();
   }
+  TELEMETRYD_TRY(remove_wrong(expiry.wrong));
   expire_boot_ms_ = expiry.next_boot_ms;
   // The ledger has the count; the log says it once all are gone.
   if (expired_rows_ > 0 && expire_boot_ms_ > now) {
@@ -85,6 +102,9 @@ Result<void> SqliteStore::expire_rows(BootMs now) {
 // Rides along with other work, so an error is not that work's: it is tried again later.
 void SqliteStore::expire_due() {
   const BootMs now = clock_.boot_ms();
+  if (auto removed = remove_wrong(std::exchange(wrong_rows_, {})); !removed) {
+    log::warn("damaged_rows_stay", {{"cause", removed.error().message()}});
+  }
   if (options_.event_age_max.count() == 0 || now < expire_boot_ms_) return;
   if (auto done = expire_rows(now); !done) {
     expire_boot_ms_ = now + kExpireRetryMs;

@@ -27,10 +27,10 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
                            .count = rows.integer(6),
                            .instance = rows.bytes(10),
                            .last_frame = static_cast<std::uint64_t>(rows.integer(11))};
-  const bool columns_right = columns_match(rows.integer(7), columns);
-  row.damaged = !columns_right || !content_matches(rows.integer(7), row.context, row.blob);
+  const bool right = columns_match(rows.integer(7), columns) && !books_.name(row.app).empty();
+  row.damaged = !right || !content_matches(rows.integer(7), row.context, row.blob);
   // The blob knows better than columns that are not what was written.
-  if (!columns_right) row.count = count_events(row.blob).value_or(0);
+  if (!right) row.count = count_events(row.blob).value_or(0);
   if (const auto partial = next_indexes_.find(seq); partial != next_indexes_.end()) {
     row.next_index = partial->second;
   }
@@ -57,6 +57,28 @@ Result<void> SqliteStore::remove_damaged(const std::vector<StoredRow>& rows) {
     leave_share(row.seq, {row.uid, row.app, row.persistence_class}, row.bytes);
   }
   return {};
+}
+
+// Rows that somebody met whose columns cannot be booked from.
+Result<void> SqliteStore::remove_wrong(const std::vector<Seq>& seqs) {
+  std::vector<StoredRow> damaged;
+  for (const Seq seq : seqs) {
+    TELEMETRYD_ASSIGN(auto row, load_row(seq));
+    if (row && row->damaged && !leased_.contains(seq)) damaged.push_back(std::move(*row));
+  }
+  if (damaged.empty()) return {};
+  return remove_damaged(damaged);
+}
+
+// Of a scan that has uid, app, count, crc, instance and last_frame in this order from `first` on.
+// What they say is for the ledger only when they are what was written.
+bool SqliteStore::columns_right(const Rows& rows, int first) const {
+  const RowColumns columns{.uid = static_cast<std::uint32_t>(rows.integer(first)),
+                           .app = rows.integer(first + 1),
+                           .count = rows.integer(first + 2),
+                           .instance = rows.bytes(first + 4),
+                           .last_frame = static_cast<std::uint64_t>(rows.integer(first + 5))};
+  return columns_match(rows.integer(first + 3), columns) && !books_.name(columns.app).empty();
 }
 
 bool SqliteStore::readable(Seq from) {

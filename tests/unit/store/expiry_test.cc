@@ -202,6 +202,31 @@ TEST_F(Expiry, RowsOfAnEpochThatNobodyKnowsStayLonger) {
   EXPECT_EQ(expired(), 1);
 }
 
+TEST_F(Expiry, AnOldRowWhoseColumnsAreWrongIsBookedByNoneOfThem) {
+  send();
+  for (const char* damage : {"app = 77", "count = 1 << 40"}) {
+    SCOPED_TRACE(damage);
+    const std::int64_t lost = account("lost", "damage");
+    send();
+    ASSERT_TRUE(store_->close());
+    store_.reset();
+    {
+      auto db = store::Database::open((dir_ / "events.db").native(), "");
+      ASSERT_TRUE(db);
+      const std::string update = "UPDATE events SET " + std::string(damage) +
+                                 " WHERE seq = (SELECT max(seq) FROM events)";
+      ASSERT_TRUE(db->exec(update.c_str()));
+    }
+    open(options());
+    clock_.advance(kAgeMax);
+    ASSERT_EQ(lease(lease_of({"shop"})).id, 0u);
+    EXPECT_EQ(account("lost", "damage"), lost + 1);
+    EXPECT_EQ(expired(), 1);
+    expect_balanced();
+    start_again();
+  }
+}
+
 TEST_F(Expiry, StartsLeaveNothingBehindThatNoRowNeeds) {
   for (int i = 0; i < 5; ++i) start_again();
   ASSERT_TRUE(store_->close());
