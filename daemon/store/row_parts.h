@@ -66,7 +66,7 @@ struct Verification {
   Seq from = 0;            // of the events, then of the dead letters
   bool events_done = false;
   bool done = false;
-  BootMs next_boot_ms = 0;  // of the next slice
+  BootMs next_boot_ms = 0;   // of the next slice
   BootMs pause_ms = 60'000;  // after an error that says nothing of damage
 };
 

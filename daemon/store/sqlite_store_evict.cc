@@ -114,6 +114,12 @@ Result<bool> SqliteStore::evict_rows_of(const Owner& owner,
       TELEMETRYD_ASSIGN(more, rows.next());
       if (!more) break;
       const auto seq = static_cast<Seq>(rows.integer(0));
+      // Rows that nobody has looked at are in no share; another eviction looks further.
+      if (seq >= shares_looked_ && seq < first_seq_) {
+        passed_one_that_stays = true;
+        more = false;
+        break;
+      }
       const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
       if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
         passed_one_that_stays = true;

@@ -213,8 +213,8 @@ TEST_F(Expiry, AnOldRowWhoseColumnsAreWrongIsBookedByNoneOfThem) {
     {
       auto db = store::Database::open((dir_ / "events.db").native(), "");
       ASSERT_TRUE(db);
-      const std::string update = "UPDATE events SET " + std::string(damage) +
-                                 " WHERE seq = (SELECT max(seq) FROM events)";
+      const std::string update =
+          "UPDATE events SET " + std::string(damage) + " WHERE seq = (SELECT max(seq) FROM events)";
       ASSERT_TRUE(db->exec(update.c_str()));
     }
     open(options());

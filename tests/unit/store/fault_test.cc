@@ -375,10 +375,8 @@ TEST_F(Faults, AReadThatFailsOnceHidesNoRow) {
   for (int i = 0; i < 40; ++i) ASSERT_FALSE(send());
   ASSERT_TRUE(store_->close());
   open_again();
-  vfs_.fail({.op = Op::kRead,
-             .code = SQLITE_IOERR_READ,
-             .for_good = false,
-             .bytes = "number 10020"});
+  vfs_.fail(
+      {.op = Op::kRead, .code = SQLITE_IOERR_READ, .for_good = false, .bytes = "number 10020"});
   const auto lent = lease_all();
   ASSERT_TRUE(lent) << lent.error().message();
   EXPECT_EQ(vfs_.failures(), 1);
