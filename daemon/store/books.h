@@ -97,6 +97,7 @@ class Books {
   const std::array<std::uint64_t, account::kPlaces.size()>& place_totals() const {
     return place_totals_;
   }
+
   // Of all apps, now.
   std::int64_t queued_bytes() const { return queued_bytes_; }
 

@@ -78,8 +78,8 @@ Result<void> SqliteStore::correct_books() {
   // Bytes are no part of the identity, but no row is without.
   const auto wrong = [](const auto& entry) {
     const Accounts& accounts = entry.second;
-    return accounts.imbalance() != 0 || (accounts.total(account::kQueued) > 0 &&
-                                         accounts.total(account::kQueuedBytes) <= 0);
+    return accounts.imbalance() != 0 ||
+           (accounts.total(account::kQueued) > 0 && accounts.total(account::kQueuedBytes) <= 0);
   };
   const bool unbelievable = books_.met_unbelievable();
   if (!unbelievable && std::ranges::none_of(books_.all(), wrong)) return {};
