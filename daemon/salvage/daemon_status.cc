@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <sys/stat.h>
 
 #include <curl/curl.h>
 #include <nlohmann/json.hpp>
@@ -43,15 +44,21 @@ Result<nlohmann::json> ask(const std::filesystem::path& admin_socket) {
   return nlohmann::json::parse(answer, nullptr, false);
 }
 
+// std::filesystem::equivalent does not take sockets.
+bool same_socket(const std::filesystem::path& one, const std::filesystem::path& other) {
+  struct stat first{};
+  struct stat second{};
+  return ::stat(one.c_str(), &first) == 0 && ::stat(other.c_str(), &second) == 0 &&
+         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
 }  // namespace
 
 Result<DaemonStatus> daemon_status(const std::filesystem::path& ingest_socket) {
   const std::filesystem::path admin_socket = ingest_socket.parent_path() / "admin.sock";
   TELEMETRYD_ASSIGN(const nlohmann::json json, ask(admin_socket));
   try {
-    std::error_code unknown;
-    const std::string theirs = json.at("paths").at("ingest_socket").get<std::string>();
-    if (!std::filesystem::equivalent(theirs, ingest_socket, unknown)) {
+    if (!same_socket(json.at("paths").at("ingest_socket").get<std::string>(), ingest_socket)) {
       return fail(ErrorCode::kUnavailable,
                   admin_socket.native() + ": belongs to another telemetryd");
     }

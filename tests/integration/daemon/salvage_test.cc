@@ -98,13 +98,14 @@ TEST_F(Salvage, WhatBelongsToOthersStays) {
     fs::copy_file(entry.path(), readable / entry.path().filename());
     fs::permissions(readable / entry.path().filename(), fs::perms(0644));
   }
+  const std::string unreadable = folder();
   as_user(kNobody, [&] {
     const Ended done = salvage({"--socket", home_.ingest_socket(), readable.native()});
     EXPECT_EQ(done.exit_code, 3) << done.out;
     EXPECT_NE(done.out.find("5 events of other users or machines were left"), std::string::npos)
         << done.out;
     EXPECT_EQ(done.out.find("may be removed"), std::string::npos) << done.out;
-    const Ended hidden = salvage({"--dry-run", folder()});
+    const Ended hidden = salvage({"--dry-run", unreadable});
     EXPECT_EQ(hidden.exit_code, 1);
     EXPECT_NE(hidden.out.find("run telemetryd-salvage as root"), std::string::npos) << hidden.out;
   });
@@ -114,7 +115,8 @@ TEST_F(Salvage, WhatBelongsToOthersStays) {
 TEST_F(Salvage, AStoreWithoutRoomIsToldToGrowAndNothingIsSent) {
   store_and_damage();
   // What is set aside counts, and leaves nothing of the smallest store.
-  fs::resize_file(home_.state_dir() / "events.db", 6u << 20);
+  std::ofstream(home_.state_dir() / "events.db", std::ios::binary | std::ios::app)
+      << std::string(6u << 20, '\0');
   home_.configure(std::string(kOptOut) + "[store]\nbytes_max = 8388608\n");
   const DaemonProcess daemon(home_);
   const Ended done = salvage({"--socket", home_.ingest_socket(), folder()});
