@@ -1,7 +1,6 @@
 #include "store/row_bytes.h"
 
 #include <array>
-
 #include <libdeflate.h>
 
 #include "base/bytes.h"

@@ -200,7 +200,7 @@ struct Info {
   std::uint64_t quarantined_stores = 0;
   std::uint64_t quarantined_bytes = 0;
   std::filesystem::path quarantined_newest;
-  std::vector<Trouble> troubles;    // now; empty when all is well
+  std::vector<Trouble> troubles;  // now; empty when all is well
   // At the rate of the last minutes; nothing when the queue does not grow.
   std::optional<std::uint64_t> time_to_full_s;
 };
