@@ -72,6 +72,7 @@ class Injection {
   if (!(injection).attached()) GTEST_SKIP() << "strace cannot attach here: " << (injection).said()
 
 TEST(DiskFault, AFailedSyncIsNotAcknowledgedEndsTheDaemonAndTheNextOneHasEverything) {
+  const NoLeakCheck no_leak_check;
   const DaemonHome home(kOptOut);
   App app(home, "tool");
   {
@@ -93,6 +94,7 @@ TEST(DiskFault, AFailedSyncIsNotAcknowledgedEndsTheDaemonAndTheNextOneHasEveryth
 }
 
 TEST(DiskFault, AReadOnlyDiskIsSaidAndTheDaemonGoesOnWhenItCanBeWrittenAgain) {
+  const NoLeakCheck no_leak_check;
   const DaemonHome home(kOptOut);
   DaemonProcess daemon(home);
   App app(home, "tool");
