@@ -10,6 +10,8 @@
 #include <thread>
 #include <unistd.h>
 
+#include <protozero/pbf_writer.hpp>
+
 #include "base/io.h"
 #include "event/wire.h"
 
@@ -29,33 +31,19 @@ constexpr std::uint32_t kHelloConsentRule = 7;
 constexpr std::uint64_t kConsentOn = 1;
 constexpr std::uint32_t kWelcomeHighWater = 3;
 
-void put_varint(std::string& out, std::uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
-  out += static_cast<char>(value);
-}
-
-void put_bytes(std::string& out, std::uint32_t field, std::string_view bytes) {
-  put_varint(out, event::tag_of(field, event::kBytes));
-  put_varint(out, bytes.size());
-  out += bytes;
-}
-
-void put_number(std::string& out, std::uint32_t field, std::uint64_t value) {
-  put_varint(out, event::tag_of(field, event::kVarint));
-  put_varint(out, value);
-}
-
 std::string hello_of(const std::string& context, const Bytes16& instance) {
   std::array<std::uint8_t, frame::kHelloPrefixBytes> prefix{};
   frame::encode_hello_prefix(prefix.data());
   std::string hello(as_text(prefix));
-  put_bytes(hello, kHelloInstance, as_text(instance));
-  put_bytes(hello, kHelloContext, context);
-  put_bytes(hello, kHelloSession, as_text(instance));
-  put_number(hello, kHelloFirstFrame, 1);
+  const std::string name(as_text(instance));
+  protozero::pbf_writer writer(hello);
+  writer.add_bytes(kHelloInstance, name);
+  writer.add_bytes(kHelloContext, context);
+  writer.add_bytes(kHelloSession, name);
+  writer.add_uint64(kHelloFirstFrame, 1);
   // They were accepted with consent; whether it still stands is telemetryd's to say.
-  put_number(hello, kHelloConsent, kConsentOn);
-  put_bytes(hello, kHelloConsentRule, "salvaged");
+  writer.add_uint64(kHelloConsent, kConsentOn);
+  writer.add_bytes(kHelloConsentRule, "salvaged");
   return hello;
 }
 
