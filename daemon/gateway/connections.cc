@@ -148,10 +148,10 @@ void Connections::on_deadline() {
   arm_deadline();
 }
 
-std::size_t Connections::count(std::uint32_t uid) const {
-  std::size_t count = 0;
-  for (const auto& [id, watched] : watched_) count += watched.uid == uid ? 1 : 0;
-  return count;
+std::size_t Connections::count(std::uint32_t uid, const std::string& peer) const {
+  return static_cast<std::size_t>(std::ranges::count_if(watched_, [&](const auto& each) {
+    return each.second.uid == uid && (peer.empty() || each.second.peer == peer);
+  }));
 }
 
 std::size_t Connections::shut(std::uint32_t uid, const std::string& peer) {

@@ -54,7 +54,8 @@ class Connections {
   [[nodiscard]] bool add(std::uint32_t uid, int fd);
   // A call of this remote peer was accepted.
   void prove(const std::string& peer);
-  std::size_t count(std::uint32_t uid) const;
+  // Of one peer unless that is empty.
+  std::size_t count(std::uint32_t uid, const std::string& peer = {}) const;
 
   std::size_t count() const { return watched_.size(); }
 

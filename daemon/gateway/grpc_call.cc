@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "gateway/startup.h"
 
 namespace telemetryd::gateway {
 namespace {
@@ -11,6 +12,29 @@ grpc::ByteBuffer to_buffer(const std::string& bytes) {
   const grpc::Slice slice(bytes);
   return {&slice, 1};
 }
+
+// Counted as long as this lives. The loop is told of many, not of each: it has them to look after.
+class Open {
+ public:
+  Open(std::shared_ptr<CallScope> scope, const grpc::CallbackServerContext& context)
+      : scope_(std::move(scope)), peer_(peer_name(*scope_, context)) {
+    constexpr std::size_t kTold = 256;
+    const std::size_t calls = scope_->calls.begin(peer_);
+    if (calls < Hub::kGivenUpMax || calls % kTold != 0) return;
+    scope_->loop.post_when_room([&hub = scope_->hub, uid = scope_->uid, peer = peer_, calls] {
+      hub.has_open(uid, peer, calls);
+    });
+  }
+
+  ~Open() { scope_->calls.end(peer_); }
+
+  Open(const Open&) = delete;
+  Open& operator=(const Open&) = delete;
+
+ private:
+  const std::shared_ptr<CallScope> scope_;
+  const std::string peer_;
+};
 
 class NetworkCall final : public Reactor, public Caller {
  public:
@@ -23,8 +47,6 @@ class NetworkCall final : public Reactor, public Caller {
     if (!posted) call->finish(unavailable("the gateway is busy or stopping"));
     return call.get();
   }
-
-  ~NetworkCall() override { --scope_->calls; }
 
   // Caller.
   void read_next() override {
@@ -94,9 +116,7 @@ class NetworkCall final : public Reactor, public Caller {
   NetworkCall(const std::shared_ptr<CallScope>& scope,
               grpc::CallbackServerContext& context,
               std::shared_ptr<Call> call)
-      : scope_(scope), context_(context), call_(std::move(call)) {
-    ++scope_->calls;
-  }
+      : scope_(scope), open_(scope, context), context_(context), call_(std::move(call)) {}
 
   template <typename Work>
   void tell(Work work) {
@@ -105,6 +125,7 @@ class NetworkCall final : public Reactor, public Caller {
   }
 
   const std::shared_ptr<CallScope> scope_;
+  const Open open_;
   grpc::CallbackServerContext& context_;
   const std::shared_ptr<Call> call_;
   std::shared_ptr<NetworkCall> self_;
@@ -117,17 +138,17 @@ class NetworkCall final : public Reactor, public Caller {
 
 class RefusedCall final : public Reactor {
  public:
-  RefusedCall(const std::shared_ptr<CallScope>& scope, const Status& status) : scope_(scope) {
-    ++scope_->calls;
+  RefusedCall(const std::shared_ptr<CallScope>& scope,
+              const grpc::CallbackServerContext& context,
+              const Status& status)
+      : open_(scope, context) {
     Finish(grpc_status(status));
   }
-
-  ~RefusedCall() override { --scope_->calls; }
 
   void OnDone() override { delete this; }
 
  private:
-  const std::shared_ptr<CallScope> scope_;
+  const Open open_;
 };
 
 }  // namespace
@@ -143,8 +164,27 @@ Reactor* new_call(const std::shared_ptr<CallScope>& scope,
   return NetworkCall::begin(scope, context, std::move(call));
 }
 
-Reactor* new_refused_call(const std::shared_ptr<CallScope>& scope, const Status& status) {
-  return new RefusedCall(scope, status);
+Reactor* new_refused_call(const std::shared_ptr<CallScope>& scope,
+                          grpc::CallbackServerContext& context,
+                          const Status& status) {
+  return new RefusedCall(scope, context, status);
+}
+
+std::string peer_name(const CallScope& scope, const grpc::CallbackServerContext& context) {
+  return scope.uid == kRemoteUid ? context.peer() : std::string();
+}
+
+std::size_t OpenCalls::begin(const std::string& peer) {
+  const MutexLock lock(mutex_);
+  ++total_;
+  return ++by_peer_[peer];
+}
+
+void OpenCalls::end(const std::string& peer) {
+  const MutexLock lock(mutex_);
+  --total_;
+  const auto found = by_peer_.find(peer);
+  if (--found->second == 0) by_peer_.erase(found);
 }
 
 }  // namespace telemetryd::gateway

@@ -20,7 +20,7 @@ namespace {
 
 using telemetry::v1::IngestService;
 
-constexpr int kStreamsMax = 64;
+constexpr int kStreamsMax = Hub::kCallsPerConnectionMax;
 constexpr int kHeaderBytesMax = 16 << 10;
 constexpr int kPingIntervalMinMs = 10'000;
 constexpr int kPingStrikesMax = 2;
@@ -51,20 +51,17 @@ bool token_brought(const CallScope& scope, const grpc::CallbackServerContext& co
 }
 
 std::optional<Status> too_many(const CallScope& scope) {
-  if (scope.calls < kCallsMax) return std::nullopt;
+  if (scope.calls.total() < kCallsMax) return std::nullopt;
   return exhausted("too many calls at a time");
-}
-
-std::string peer_name(const CallScope& scope, const grpc::CallbackServerContext& context) {
-  return scope.uid == kRemoteUid ? context.peer() : std::string();
 }
 
 Reactor* begin_publish(const Scope& scope,
                        grpc::CallbackServerContext& context,
                        Session::Kind kind) {
-  if (const auto status = too_many(*scope)) return new_refused_call(scope, *status);
+  if (const auto status = too_many(*scope)) return new_refused_call(scope, context, *status);
   if (!scope->hub.enabled()) {
     return new_refused_call(scope,
+                            context,
                             {.code = StatusCode::kPermissionDenied,
                              .text = "this machine takes no events over gRPC: [gateway] enabled "
                                      "is false in telemetryd.toml",
@@ -72,6 +69,7 @@ Reactor* begin_publish(const Scope& scope,
   }
   if (!token_brought(*scope, context)) {
     return new_refused_call(scope,
+                            context,
                             {.code = StatusCode::kUnauthenticated,
                              .text = "the bearer token is missing or wrong",
                              .retry_after = {}});
@@ -85,7 +83,7 @@ Reactor* begin_publish(const Scope& scope,
 Reactor* begin_health(const Scope& scope,
                       grpc::CallbackServerContext& context,
                       HealthCall::Kind kind) {
-  if (const auto status = too_many(*scope)) return new_refused_call(scope, *status);
+  if (const auto status = too_many(*scope)) return new_refused_call(scope, context, *status);
   return new_call(scope,
                   context,
                   std::make_shared<HealthCall>(scope->hub,
@@ -123,6 +121,7 @@ class OtherMethods final : public grpc::CallbackGenericService {
     if (method == kWatch) return begin_health(scope_, *context, HealthCall::Kind::kWatch);
     return new_refused_call(
         scope_,
+        *context,
         {.code = StatusCode::kUnimplemented, .text = "there is no such method", .retry_after = {}});
   }
 
@@ -191,7 +190,7 @@ class Server final : public GrpcServer {
     acceptor_->HandleNewConnection(&parameters);
   }
 
-  std::size_t calls() const override { return scope_->calls; }
+  std::size_t calls() const override { return scope_->calls.total(); }
 
   void shutdown(std::chrono::system_clock::time_point deadline) override {
     server_->Shutdown(deadline);

@@ -79,8 +79,16 @@ void Hub::given_up(std::uint32_t uid, const std::string& peer) {
     given_up_since_ = now;
     given_up_.clear();
   }
-  if (++given_up_[{uid, peer}] != kGivenUpMax) return;
-  log::warn("sender_cut_off", {{"uid", uid}, {"peer", peer}, {"calls_given_up", kGivenUpMax}});
+  if (++given_up_[{uid, peer}] == kGivenUpMax) cut_off(uid, peer, kGivenUpMax);
+}
+
+void Hub::has_open(std::uint32_t uid, const std::string& peer, std::size_t calls) {
+  const std::size_t allowed = kCallsPerConnectionMax * hooks_.connections(uid, peer);
+  if (calls > allowed + kGivenUpMax) cut_off(uid, peer, calls - allowed);
+}
+
+void Hub::cut_off(std::uint32_t uid, const std::string& peer, std::size_t calls) {
+  log::warn("sender_cut_off", {{"uid", uid}, {"peer", peer}, {"calls_given_up", calls}});
   hooks_.on_flood(uid, peer);
 }
 

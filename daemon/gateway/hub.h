@@ -3,7 +3,8 @@
 // Owns:    the upstream connections, the timers of health and idleness.
 // Thread:  loop.
 // Limits:  Room; `idle_exit` without anything unanswered and anything received; kGivenUpMax calls
-//          that a sender begins and gives up within kGivenUpWindow, which no honest one does.
+//          that a sender begins and gives up within kGivenUpWindow, or has begun beside those that
+//          its connections may have open, which no honest one does.
 
 #pragma once
 
@@ -32,6 +33,7 @@ class Hub {
   // Room is given back in more ways than by an answer.
   static constexpr std::chrono::milliseconds kLookForRoom{100};
   static constexpr std::uint32_t kGivenUpMax = 1'000;
+  static constexpr std::uint32_t kCallsPerConnectionMax = 64;
   static constexpr std::chrono::milliseconds kGivenUpWindow{1'000};
 
   struct Options {
@@ -49,6 +51,8 @@ class Hub {
     std::function<void()> on_stopped;   // every call has ended
     // This sender's connections are to be shut. `peer` is empty for a local one.
     std::function<void(std::uint32_t uid, const std::string& peer)> on_flood;
+    // How many connections a sender has.
+    std::function<std::size_t(std::uint32_t uid, const std::string& peer)> connections;
     // A call from another machine brought what is asked for.
     std::function<void(const std::string& peer)> on_proven;
   };
@@ -67,6 +71,9 @@ class Hub {
   void proven(const std::string& peer);
   // A call that its sender began and gave up.
   void given_up(std::uint32_t uid, const std::string& peer);
+  // So many calls of a sender have begun and not ended. gRPC may be too busy with them to say that
+  // they were given up.
+  void has_open(std::uint32_t uid, const std::string& peer, std::size_t calls);
 
   Health& health() { return health_; }
 
@@ -96,6 +103,7 @@ class Hub {
 
  private:
   void changed(Change change);
+  void cut_off(std::uint32_t uid, const std::string& peer, std::size_t calls);
   void resume_waiting();
   void on_ending_timer();
   void on_idle_timer();

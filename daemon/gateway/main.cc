@@ -103,6 +103,9 @@ Result<void> run(const config::Config& config, const Arguments& arguments) {
            .on_stopped = [&loop] { loop.stop(); },
            .on_flood = [&door](std::uint32_t uid,
                                const std::string& peer) { door->cut_off(uid, peer); },
+           .connections = [&connections](
+                              std::uint32_t uid,
+                              const std::string& peer) { return connections->count(uid, peer); },
            .on_proven = [&connections](const std::string& peer) { connections->prove(peer); }});
   FrontDoor front_door(loop,
                        hub,

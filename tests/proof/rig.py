@@ -192,7 +192,7 @@ class Rig:
         self.started = []
         # A user's own consent and variables must not decide what a proof sees.
         self.environment = {key: value for key, value in os.environ.items()
-                            if key not in ("DO_NOT_TRACK", "DNT", "TELEMETRYD_SOCKET", "XDG_STATE_HOME",
+                            if key not in ("CI", "DO_NOT_TRACK", "DNT", "TELEMETRYD_SOCKET", "XDG_STATE_HOME",
                                            "XDG_RUNTIME_DIR") and not key.endswith("_TELEMETRY")}
         self.environment["XDG_CONFIG_HOME"] = str(self.folder / "config-home")
         self.environment["HOME"] = str(self.folder)

@@ -56,6 +56,7 @@ class Hostile(RigTest):
         if os.geteuid() != 0:
             self.skipTest("needs root: the connections of a whole user are cut off")
         self.assertIn(self.outcome("rapid_reset"), ("cut off", "too slow"))
+        self.assertLess(self.most_memory(), MEMORY_MAX // 2)
 
     def test_compressed_messages_are_not_unpacked(self):
         self.assertEqual(self.outcome("zip_bomb"), "refused True")
@@ -85,9 +86,12 @@ class Hostile(RigTest):
 
     def test_headers_above_the_limit_are_refused(self):
         large = [("x-%d" % at, "v" * 120) for at in range(110)]
-        refused = self.refusal(lambda: self.neighbour.publish(request([event()]), large))
-        self.assertEqual(refused[0], "RESOURCE_EXHAUSTED")
-        self.publish_beside()
+        sender = self.client()
+        # gRPC ends such a connection as well, so the next call may find it closing.
+        for _ in range(3):
+            refused = self.refusal(lambda: sender.publish(request([event()]), large))
+            self.assertIn(refused[0], ("RESOURCE_EXHAUSTED", "UNAVAILABLE"))
+            self.publish_beside()
 
     def test_what_is_no_http2_is_closed(self):
         self.assertEqual(self.outcome("garbage"), "closed")

@@ -201,6 +201,17 @@ TEST(Flood, ASenderThatGivesUpAThousandCallsInASecondIsCutOffOnce) {
   EXPECT_EQ(rig.floods[0].first, 1000u);
 }
 
+TEST(Flood, ASenderWithMoreCallsThanItsConnectionsMayHaveOpenIsCutOff) {
+  HubRig rig;
+  rig.connections = 2;
+  constexpr std::size_t kHonest = 2 * Hub::kCallsPerConnectionMax;
+  rig.hub.has_open(1000, "", kHonest + Hub::kGivenUpMax);
+  EXPECT_TRUE(rig.floods.empty());
+  rig.hub.has_open(1000, "", kHonest + Hub::kGivenUpMax + 1);
+  ASSERT_EQ(rig.floods.size(), 1u);
+  EXPECT_EQ(rig.floods[0].first, 1000u);
+}
+
 // Every sender can bring the line about, with every request.
 TEST(Upstreams, ThatTelemetrydRefusesTheGatewayIsLoggedOnceForAllSenders) {
   HubRig rig;

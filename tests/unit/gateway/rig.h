@@ -154,6 +154,7 @@ class HubRig {
              .on_stopped = [this] { ++stopped; },
              .on_flood = [this](std::uint32_t uid,
                                 const std::string& peer) { floods.emplace_back(uid, peer); },
+             .connections = [this](std::uint32_t, const std::string&) { return connections; },
              .on_proven = [this](const std::string& peer) { proven.push_back(peer); }}) {}
 
   ~HubRig() { daemon.stop(); }
@@ -182,6 +183,7 @@ class HubRig {
   test::FakeClock clock;
   int stopping = 0;
   int stopped = 0;
+  std::size_t connections = 1;
   std::vector<std::pair<std::uint32_t, std::string>> floods;
   std::vector<std::string> proven;
   Hub hub;
