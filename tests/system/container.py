@@ -2,7 +2,7 @@
 
 The root is an overlay whose writes go to a tmpfs inside a mount namespace of the container's own, so
 all of it vanishes with the last process. The network is private. The container gets control
-groups of its own below the caller's, powers itself off after a while whatever happens to the caller,
+groups of its own below the caller's, powers itself off in time whatever happens to the caller,
 and is stopped in order by stop().
 """
 
@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import time
 
-POWER_OFF_AFTER_S = 170
 NEEDED = ("systemd-nspawn", "unshare", "nsenter", "setsid", "setpriv")
 
 OUTER = """
@@ -60,7 +59,8 @@ def control_groups():
 
 
 class Container:
-    def __init__(self):
+    def __init__(self, lives_s):
+        self.lives_s = lives_s
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="telemetryd-system-"))
         self.stage = self.folder / "stage"
         self.stage.mkdir()
@@ -94,7 +94,7 @@ class Container:
             if self.leader:
                 state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
                 if state in ("running", "degraded"):
-                    self.run("systemd-run", "--quiet", f"--on-active={POWER_OFF_AFTER_S}",
+                    self.run("systemd-run", "--quiet", f"--on-active={self.lives_s}",
                              "systemctl", "poweroff", "--force")
                     return
             time.sleep(0.1)

@@ -4,7 +4,7 @@
   backlog.py --build FOLDER [--events N] [--under "chrt -f 1"]
 
 Fills a store with fill_store (50 million events: 10 GB and a minute or two; removed afterwards),
-starts a daemon on it and greets it, and then lets it take more, beside a daemon with an empty store.
+starts a daemon on it and greets it, and then lets it take more, in turn with a daemon with an empty store.
 A daemon that was killed on the same store shows a start without the clean close before it.
 Prints one line of JSON.
 """
@@ -12,6 +12,7 @@ Prints one line of JSON.
 import argparse
 import contextlib
 import json
+import operator
 import os
 import pathlib
 import socket
@@ -27,6 +28,7 @@ sys.dont_write_bytecode = True
 import rig as rigs  # noqa: E402
 
 BYTES_PER_EVENT = 200  # with pages and rows around them
+PAIRS = 9
 LOAD = ("--connections", "8", "--in-flight", "16", "--events-per-frame", "100", "--seconds")
 
 
@@ -83,6 +85,7 @@ def measure(build, events, under):
         clean, clean_empty, killed = [], [], []
         for _ in range(5):
             clean_empty.append(first_welcome_ms(empty, under))
+            anonymous_empty = anonymous_mb(empty.daemon.pid)
             empty.stop_daemon()
             clean.append(first_welcome_ms(rig, under))
             anonymous = anonymous_mb(rig.daemon.pid)
@@ -97,7 +100,7 @@ def measure(build, events, under):
         first_welcome_ms(rig)
         first_welcome_ms(empty)
         full_rates, empty_rates = [], []
-        for _ in range(3):
+        for _ in range(PAIRS):
             full_rates.append(events_per_s(rig, bench / "load_client", 0.5))
             empty_rates.append(events_per_s(empty, bench / "load_client", 0.5))
         queued = rig.status()["ledger"]["queued"]
@@ -107,7 +110,9 @@ def measure(build, events, under):
         rig.daemon.wait()
         return row | {"first_welcome_ms": round(statistics.median(clean), 1), "first_welcome_max_ms": round(max(clean), 1),
                       "first_welcome_empty_ms": round(statistics.median(clean_empty), 1), "after_kill_ms": round(statistics.median(killed), 1), "after_kill_max_ms": round(max(killed), 1),
-                      "anonymous_mb": round(anonymous, 2), "ingest_per_s": round(statistics.median(full_rates)),
+                      "anonymous_mb": round(anonymous, 2), "anonymous_empty_mb": round(anonymous_empty, 2),
+                      "ingest_ratio": round(statistics.median(map(operator.truediv, full_rates, empty_rates)), 3),
+                      "ingest_per_s": round(statistics.median(full_rates)),
                       "ingest_empty_per_s": round(statistics.median(empty_rates))}
 
 
