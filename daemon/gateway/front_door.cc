@@ -1,5 +1,6 @@
 #include "gateway/front_door.h"
 
+#include <algorithm>
 #include <sys/socket.h>
 #include <utility>
 
@@ -84,7 +85,15 @@ GrpcServer* FrontDoor::server_of(std::uint32_t uid) {
     log::error("grpc_server_failed", {{"uid", uid}, {"cause", server.error().message()}});
     return nullptr;
   }
-  return servers_.emplace(uid, std::move(*server)).first->second.get();
+  GrpcServer* const started = servers_.emplace(uid, std::move(*server)).first->second.get();
+  share_memory();
+  return started;
+}
+
+void FrontDoor::share_memory() {
+  const std::size_t part =
+      std::clamp(kMemoryMax / servers_.size(), kMemoryMin, GrpcServer::kMemoryMax);
+  for (const auto& [uid, server] : servers_) server->limit_memory(part);
 }
 
 bool FrontDoor::end_one_server() {

@@ -3,7 +3,7 @@
 //
 // Owns:    the listening sockets, one server per uid in use and one for other machines.
 // Thread:  loop; shut_down() after the loop has ended.
-// Limits:  kUidsMax servers; Connections.
+// Limits:  kUidsMax servers; kMemoryMax of gRPC's buffers for all, in equal parts; Connections.
 // Fails:   a connection that finds no place is closed; nobody else notices.
 
 #pragma once
@@ -28,6 +28,9 @@ namespace telemetryd::gateway {
 class FrontDoor {
  public:
   static constexpr std::size_t kUidsMax = 64;
+  static constexpr std::size_t kMemoryMax = 96u << 20;
+  // With less gRPC refuses what an ordinary sender brings.
+  static constexpr std::size_t kMemoryMin = 8u << 20;
   // For all servers together.
   static constexpr std::chrono::milliseconds kShutdownDeadline = config::kGatewayShutdownMax;
 
@@ -53,6 +56,7 @@ class FrontDoor {
   GrpcServer* server_of(std::uint32_t uid);
   // Ends the server of a uid that has neither connections nor calls.
   bool end_one_server();
+  void share_memory();
 
   loop::Loop& loop_;
   Hub& hub_;

@@ -28,7 +28,6 @@ constexpr int kHandshakeMs = 10'000;
 constexpr int kConnectionIdleMs = 300'000;
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
-constexpr std::size_t kMemoryMax = 64u << 20;
 constexpr int kThreadsMax = 8;
 // What may come before it is asked for, of a stream; a fast sender does not make it grow.
 constexpr int kStreamWindowBytes = 64 << 10;
@@ -160,9 +159,6 @@ void set_limits(grpc::ServerBuilder& builder, std::uint32_t message_bytes_max) {
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
-  grpc::ResourceQuota quota("telemetryd-gateway");
-  quota.Resize(kMemoryMax).SetMaxThreads(kThreadsMax);
-  builder.SetResourceQuota(quota);
 }
 
 class Server final : public GrpcServer {
@@ -174,6 +170,8 @@ class Server final : public GrpcServer {
         others_(scope_) {
     grpc::ServerBuilder builder;
     set_limits(builder, options.message_bytes_max);
+    quota_.Resize(GrpcServer::kMemoryMax).SetMaxThreads(kThreadsMax);
+    builder.SetResourceQuota(quota_);
     builder.RegisterService(&streams_);
     builder.RegisterCallbackGenericService(&others_);
     acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
@@ -192,6 +190,8 @@ class Server final : public GrpcServer {
 
   std::size_t calls() const override { return scope_->calls.total(); }
 
+  void limit_memory(std::size_t bytes) override { quota_.Resize(bytes); }
+
   void shutdown(std::chrono::system_clock::time_point deadline) override {
     server_->Shutdown(deadline);
   }
@@ -200,6 +200,7 @@ class Server final : public GrpcServer {
   const Scope scope_;
   StreamService streams_;
   OtherMethods others_;
+  grpc::ResourceQuota quota_{"telemetryd-gateway"};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -27,6 +27,8 @@ namespace telemetryd::gateway {
 
 class GrpcServer {
  public:
+  static constexpr std::size_t kMemoryMax = 64u << 20;
+
   struct Options {
     std::uint32_t uid = 0;
     std::uint32_t message_bytes_max = 0;
@@ -40,6 +42,8 @@ class GrpcServer {
   virtual void take(UniqueFd connection) = 0;
   // Calls that began and have not been forgotten.
   virtual std::size_t calls() const = 0;
+  // What gRPC may have in its buffers for this server; less than before is reached as they empty.
+  virtual void limit_memory(std::size_t bytes) = 0;
   virtual void shutdown(std::chrono::system_clock::time_point deadline) = 0;
 };
 

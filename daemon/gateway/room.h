@@ -27,7 +27,7 @@ class Room : public std::enable_shared_from_this<Room> {
  public:
   static constexpr std::size_t kReadBelow = 8u << 20;
   static constexpr std::size_t kBytesPerUidMax = 16u << 20;
-  static constexpr std::size_t kBytesMax = 96u << 20;
+  static constexpr std::size_t kBytesMax = 64u << 20;
 
   // Bytes that are counted as long as this lives.
   class Held {

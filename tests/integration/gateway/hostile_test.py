@@ -107,7 +107,8 @@ class Hostile(RigTest):
             return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM:"))
 
     def test_what_many_large_calls_bring_at_once_fits_in_the_memory_of_the_unit(self):
-        users = ["nobody", "daemon"] if os.geteuid() == 0 else [pwd.getpwuid(os.geteuid()).pw_name]
+        users = (["nobody", "daemon", "bin", "sys", "games"] if os.geteuid() == 0
+                 else [pwd.getpwuid(os.geteuid()).pw_name])
         # What is accepted stays unanswered, so all that may be in the gateway is.
         self.rig.daemon.send_signal(signal.SIGSTOP)
         attackers = [self.attack("many_large", pwd.getpwnam(user).pw_uid) for user in users]
@@ -120,10 +121,12 @@ class Hostile(RigTest):
         for attacker in attackers:
             outcomes = json.loads(attacker.communicate(timeout=PATIENCE)[0])
             self.assertEqual(sum(outcomes.values()), 5 * 64)
-            self.assertLessEqual(set(outcomes), {"OK", "RESOURCE_EXHAUSTED 1000"}, outcomes)
+            # Those without RetryInfo are gRPC's own words, to one of many who all do this.
+            self.assertLessEqual(set(outcomes), {"OK", "RESOURCE_EXHAUSTED 1000", "RESOURCE_EXHAUSTED None", "UNAVAILABLE None"},
+                                 outcomes)
             self.assertGreater(outcomes["OK"], 0)
         self.publish_beside()
-        self.assertLess(self.most_memory(), MEMORY_MAX * 3 // 4)
+        self.assertLess(self.most_memory(), MEMORY_MAX * 7 // 8)
 
     def test_a_stream_that_never_reads_its_refusals_is_read_no_further(self):
         attacker = self.attack("never_read")
