@@ -63,6 +63,7 @@ ingest::Options ingest_options(const config::Config& config) {
   options.connections_max = connections_max(config);
   options.connections_per_uid_max = config.ingest.connections_per_uid_max;
   options.events_per_second_per_uid_max = config.ingest.events_per_second_per_uid_max;
+  options.events_per_second_per_app_max = config.ingest.events_per_second_per_app_max;
   return options;
 }
 

@@ -182,6 +182,13 @@ constexpr std::array kIngest = {
                 100'000'000,
                 "Events of one user accepted a second; faster senders are slowed down, nothing is "
                 "lost; 0 for no limit.")),
+    in_section<&C::ingest, &C::Ingest::events_per_second_per_app_max>(
+        integer("events_per_second_per_app_max",
+                "50000",
+                0,
+                100'000'000,
+                "Of these, those of one app of the user, so that the others keep a part; 0 for no "
+                "limit.")),
 };
 
 constexpr std::array kStore = {

@@ -76,7 +76,7 @@ void Connection::end() {
 }
 
 bool Connection::over_rate() {
-  const auto wait = shared_.limits.wait(uid_);
+  const auto wait = std::max(shared_.limits.wait(uid_), shared_.app_limits.wait(app_bucket_.get()));
   if (wait.count() > 0) shared_.wake_throttled_after(wait);
   return wait.count() > 0;
 }
@@ -265,6 +265,7 @@ Connection::Next Connection::take_hello(std::span<const std::uint8_t> payload) {
   if (!hello) return refuse_protocol(frame::Code::kProtocol, hello.error().message());
   if (!settle_sender(*hello)) return Next::kStop;
   channel_->count_for(shared_.limits.share(uid_, shared_.share_waker));
+  app_bucket_ = shared_.app_limits.bucket(uid_, hello->app);
   client_consent_ = hello->consent;
   client_ = std::make_shared<const store::ClientInfo>(
       store::ClientInfo{.key = {.uid = uid_, .instance = hello->instance},
@@ -392,7 +393,7 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
   const bool now = (frame.header.flags & frame::kFlagCommitNow) != 0;
   const auto when = now ? StoreThread::Commit::kNow : StoreThread::Commit::kMayDelay;
   store::Append append = append_of(frame, prefix);
-  const auto wait = shared_.limits.charge(uid_, append.summary.count, append.events.size());
+  const auto wait = charge(append.summary.count, append.events.size());
   const auto submitted = submit(append, when);
   if (!submitted) {
     parked_bytes_ = append.events.size();
@@ -400,6 +401,11 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
     return after_attempt(submitted, [this, kept, when] { return submit(*kept, when); });
   }
   return pause_for(wait);
+}
+
+std::chrono::milliseconds Connection::charge(std::uint32_t events, std::uint64_t bytes) {
+  return std::max(shared_.limits.charge(uid_, events, bytes),
+                  shared_.app_limits.charge(app_bucket_.get(), events));
 }
 
 Connection::Next Connection::pause_for(std::chrono::milliseconds wait) {
@@ -448,7 +454,7 @@ Connection::Next Connection::after_attempt(const Result<void>& result,
 Connection::Next Connection::take_report(std::span<const std::uint8_t> payload) {
   auto losses = parse_report(as_text(payload));
   if (!losses) return refuse_protocol(frame::Code::kProtocol, losses.error().message());
-  const auto wait = shared_.limits.charge(uid_, kTransactionCost);
+  const auto wait = charge(kTransactionCost);
   const Next next = attempt([this, losses = std::move(*losses)] {
     return shared_.store.post([client = client_, losses](store::Store& store) {
       if (const auto done = store.report(*client, losses); !done) {
@@ -462,7 +468,7 @@ Connection::Next Connection::take_report(std::span<const std::uint8_t> payload) 
 Connection::Next Connection::take_goodbye() {
   said_goodbye_ = true;
   // Nothing follows that could wait; the next connection of this user does.
-  static_cast<void>(shared_.limits.charge(uid_, kTransactionCost));
+  static_cast<void>(charge(kTransactionCost));
   shared_.store.commit_now();
   return attempt([this] {
     return shared_.store.post([key = client_->key](store::Store& store) {

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "consent/consent.h"
 #include "ingest/ack_channel.h"
+#include "ingest/app_limits.h"
 #include "ingest/control.h"
 #include "ingest/frame_reader.h"
 #include "ingest/ingest_server.h"
@@ -43,6 +44,7 @@ class Connection final : public AckChannel::Owner {
     const Options& options;
     const IngestServer::Decide& decide;
     UidLimits& limits;
+    AppLimits& app_limits;
     Stats& stats;
     std::function<void()> on_work;  // called by the next frame, and then forgotten
     // Destroys the connection; it touches nothing of itself afterwards.
@@ -83,6 +85,7 @@ class Connection final : public AckChannel::Owner {
   std::size_t allowance();
   // True: somebody calls resume() when the user may go on.
   bool over_rate();
+  std::chrono::milliseconds charge(std::uint32_t events, std::uint64_t bytes = 0);
   void hold();
   void release();
   // What is kept counts for the user; said whenever it may have changed.
@@ -126,6 +129,7 @@ class Connection final : public AckChannel::Owner {
   bool held_ = false;               // not read, for the user's sake
   std::uint64_t parked_bytes_ = 0;  // of the frame in parked_
   std::uint64_t kept_bytes_ = 0;    // as the limits know it
+  std::shared_ptr<TokenBucket> app_bucket_;
   consent::Mode client_consent_ = consent::Mode::kUndecided;
   consent::Decision decision_{};
   std::shared_ptr<const store::ClientInfo> client_;

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "ingest/app_limits.h"
 #include "ingest/connection.h"
 #include "ingest/control.h"
 #include "ingest/uid_limits.h"
@@ -55,6 +56,7 @@ struct IngestServer::Impl {
       : options(server_options),
         decide(std::move(decide_mode)),
         limits(clock, limits_of(options)),
+        app_limits(clock, options.events_per_second_per_app_max),
         throttle(on_loop, [this] { resume_all(); }),
         shared{.loop = on_loop,
                .clock = clock,
@@ -62,6 +64,7 @@ struct IngestServer::Impl {
                .options = options,
                .decide = decide,
                .limits = limits,
+               .app_limits = app_limits,
                .stats = stats,
                .on_work = nullptr,
                .finished = [this](Connection& connection) { remove(connection); },
@@ -157,6 +160,7 @@ struct IngestServer::Impl {
   IsGateway is_gateway;
   Stats stats;
   UidLimits limits;
+  AppLimits app_limits;
   loop::Timer throttle;
   Connection::Shared shared;
   std::map<Connection*, std::unique_ptr<Connection>> connections;

@@ -32,6 +32,7 @@ struct Options {
   std::uint32_t connections_max = 1024;
   std::uint32_t connections_per_uid_max = 256;
   std::uint32_t events_per_second_per_uid_max = 100000;  // 0: none
+  std::uint32_t events_per_second_per_app_max = 50000;   // 0: none
   std::chrono::milliseconds hello_deadline{10000};
   std::chrono::milliseconds frame_deadline{10000};
 };

@@ -23,9 +23,10 @@ UidLimits::Admission UidLimits::count_for(std::uint32_t uid) {
   forget_the_gone();
   const auto [entry, fresh] = uids_.try_emplace(uid);
   if (fresh) {
-    entry->second.tokens = options_.events_per_second_per_uid_max;
-    entry->second.bytes = kSharedBytesBurst;
-    entry->second.filled_boot_ms = clock_.boot_ms();
+    const BootMs now = clock_.boot_ms();
+    const double rate = options_.events_per_second_per_uid_max;
+    entry->second.events = TokenBucket(rate, rate, now);
+    entry->second.bytes = TokenBucket(kSharedBytesPerSecond, kSharedBytesBurst, now);
   }
   if (entry->second.connections >= options_.connections_per_uid_max) {
     return Admission::kTooManyOfUid;
@@ -51,7 +52,8 @@ std::chrono::milliseconds UidLimits::wait(std::uint32_t uid) {
     return std::chrono::milliseconds(0);
   }
   const BootMs now = clock_.boot_ms();
-  refill(entry->second, now);
+  entry->second.events.refill(now);
+  entry->second.bytes.refill(now);
   return owed(uid, entry->second, now);
 }
 
@@ -65,21 +67,19 @@ std::chrono::milliseconds UidLimits::charge(std::uint32_t uid,
   Uid& of = entry->second;
   // Read once: this is done for every frame.
   const BootMs now = clock_.boot_ms();
-  refill(of, now);
+  of.events.refill(now);
+  of.bytes.refill(now);
   note_sender(uid, now);
-  of.tokens -= events;
-  of.bytes -= static_cast<double>(bytes);
+  of.events.take(events);
+  of.bytes.take(static_cast<double>(bytes));
   // Who is alone owes nobody; but what was sent then is no credit either.
-  if (!others_send(uid, now)) of.bytes = std::max(of.bytes, 0.0);
+  if (!others_send(uid, now)) of.bytes.forgive();
   return owed(uid, of, now);
 }
 
 std::chrono::milliseconds UidLimits::owed(std::uint32_t uid, const Uid& of, BootMs now) const {
-  double seconds = 0;
-  if (of.tokens < 0) seconds = -of.tokens / options_.events_per_second_per_uid_max;
-  if (of.bytes < 0 && others_send(uid, now)) {
-    seconds = std::max(seconds, -of.bytes / kSharedBytesPerSecond);
-  }
+  double seconds = of.events.owed_s();
+  if (others_send(uid, now)) seconds = std::max(seconds, of.bytes.owed_s());
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
 }
 
@@ -115,29 +115,11 @@ std::shared_ptr<StoreShare> UidLimits::share(std::uint32_t uid,
   return entry->second.share;
 }
 
-double UidLimits::level(const Uid& uid, BootMs now) const {
-  const double rate = options_.events_per_second_per_uid_max;
-  const auto passed_ms = static_cast<double>(now - uid.filled_boot_ms);
-  return std::min(rate, uid.tokens + rate * passed_ms / 1000);
-}
-
-double UidLimits::bytes_level(const Uid& uid, BootMs now) const {
-  const auto passed_ms = static_cast<double>(now - uid.filled_boot_ms);
-  return std::min<double>(kSharedBytesBurst, uid.bytes + kSharedBytesPerSecond * passed_ms / 1000);
-}
-
-void UidLimits::refill(Uid& uid, BootMs now) const {
-  uid.tokens = level(uid, now);
-  uid.bytes = bytes_level(uid, now);
-  uid.filled_boot_ms = now;
-}
-
 // Reconnecting must not fill a bucket, so an entry outlives its connections until it is full again.
 void UidLimits::forget_the_gone() {
   std::erase_if(uids_, [this, now = clock_.boot_ms()](const auto& each) {
-    return each.second.connections == 0 &&
-           level(each.second, now) >= options_.events_per_second_per_uid_max &&
-           bytes_level(each.second, now) >= 0;
+    return each.second.connections == 0 && each.second.events.full(now) &&
+           each.second.bytes.level(now) >= 0;
   });
 }
 

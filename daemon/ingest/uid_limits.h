@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "ingest/store_share.h"
+#include "ingest/token_bucket.h"
 
 namespace telemetryd::ingest {
 
@@ -78,9 +79,8 @@ class UidLimits {
  private:
   struct Uid {
     std::uint32_t connections = 0;
-    double tokens = 0;
-    double bytes = 0;
-    BootMs filled_boot_ms = 0;
+    TokenBucket events;
+    TokenBucket bytes;
     std::uint64_t kept_bytes = 0;
     std::shared_ptr<StoreShare> share;
   };
@@ -95,9 +95,6 @@ class UidLimits {
   bool others_send(std::uint32_t uid, BootMs now) const;
   // How long until both buckets are level, as far as they count.
   std::chrono::milliseconds owed(std::uint32_t uid, const Uid& of, BootMs now) const;
-  double level(const Uid& uid, BootMs now) const;
-  double bytes_level(const Uid& uid, BootMs now) const;
-  void refill(Uid& uid, BootMs now) const;
   void forget_the_gone();
 
   const Clock& clock_;

@@ -250,6 +250,7 @@ state_dir = "{self.state}"
 runtime_dir = "{self.runtime}"
 [ingest]
 events_per_second_per_uid_max = 0
+events_per_second_per_app_max = 0
 [store]
 bytes_max = {self.bytes_max}
 commit_delay_max_ms = {self.commit_delay_ms}

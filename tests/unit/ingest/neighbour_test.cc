@@ -15,6 +15,7 @@ class Neighbours : public Ingest {
  protected:
   void start_for_all() {
     options.events_per_second_per_uid_max = 0;
+    options.events_per_second_per_app_max = 0;
     start();
     server->believe([](const Peer&) { return true; });
   }
@@ -147,6 +148,23 @@ TEST_F(Neighbours, AUserOverTheRateIsNotReadAhead) {
   EXPECT_GE(server->stats().rate_waits, 2u);
   clock.advance(std::chrono::milliseconds(500));
   serve_until([&] { return stub().submitted.size() == 2; });
+}
+
+TEST_F(Neighbours, AnAppOverItsRateIsReadLaterAndTheUsersOtherAppsAreNot) {
+  options.events_per_second_per_app_max = 100;
+  start();
+  auto noisy = welcomed();
+  auto quiet = connect();
+  quiet->send(hello_frame(hello_message("other")));
+  ASSERT_EQ(answer_of(*quiet).type, frame::Type::kWelcome);
+  noisy->send(events_frame(1, 150) + events_frame(2, 50));
+  serve_until([&] { return stub().submitted.size() == 1; });
+  quiet->send(events_frame(1, 50));
+  serve_until([&] { return stub().submitted.size() == 2; });
+  serve();
+  EXPECT_EQ(stub().submitted.size(), 2u) << "the first one's second frame waits";
+  clock.advance(std::chrono::milliseconds(500));
+  serve_until([&] { return stub().submitted.size() == 3; });
 }
 
 TEST_F(Neighbours, AReportCountsForTheRateLikeTheEventsOfATransaction) {
