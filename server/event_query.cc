@@ -38,12 +38,13 @@ Result<std::vector<LedgerRow>> read_ledger(Database& database, const EventFilter
   TELEMETRYD_ASSIGN(const Transaction moment, Transaction::begin_read(database));
   TELEMETRYD_ASSIGN(
       Statement select,
-      database.prepare("SELECT o.name, a.name, (SELECT count(*) FROM events e WHERE e.application "
-                       "= a.id), c.accepted, c.duplicates, c.rejected, c.batches, c.dnt_requests, "
-                       "c.dnt_events FROM applications a JOIN organizations o ON o.id = "
-                       "a.organization JOIN counters c ON "
-                       "c.application = a.id WHERE " +
-                       std::string(kWhere) + "ORDER BY o.name, a.name"));
+      database.prepare(
+          "SELECT o.name, a.name, (SELECT count(*) FROM events e WHERE e.application "
+          "= a.id), c.accepted, c.duplicates, c.rejected, c.batches, c.dnt_requests, "
+          "c.dnt_events, c.id_conflict FROM applications a JOIN organizations o ON o.id = "
+          "a.organization JOIN counters c ON "
+          "c.application = a.id WHERE " +
+          std::string(kWhere) + "ORDER BY o.name, a.name"));
   bind_filter(select, filter);
   std::vector<LedgerRow> all;
   for (;;) {
@@ -54,6 +55,7 @@ Result<std::vector<LedgerRow>> read_ledger(Database& database, const EventFilter
                    .rows = select.column_int(2),
                    .accepted = select.column_int(3),
                    .duplicates = select.column_int(4),
+                   .id_conflict = select.column_int(9),
                    .rejected = select.column_int(5),
                    .batches = select.column_int(6),
                    .dnt_requests = select.column_int(7),

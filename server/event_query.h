@@ -28,6 +28,7 @@ struct LedgerRow {
   std::int64_t rows = 0;
   std::int64_t accepted = 0;
   std::int64_t duplicates = 0;
+  std::int64_t id_conflict = 0;  // were here with other content; the first one stayed
   std::int64_t rejected = 0;
   std::int64_t batches = 0;
   std::int64_t dnt_requests = 0;  // whose sender asked not to be tracked

@@ -75,6 +75,10 @@ struct RejectedEvent {
 struct Stored {
   std::uint32_t accepted = 0;
   std::uint32_t duplicates = 0;
+  std::uint32_t id_conflict = 0;  // their ID was here with other content, which stayed
+
+  // What the sender is told: it is done with all of these.
+  std::uint32_t known() const { return duplicates + id_conflict; }
 };
 
 struct Submission {

@@ -3,11 +3,20 @@
 #include <algorithm>
 #include <string>
 
+#include "server/same_event.h"
+
 namespace telemetryd::server {
 namespace {
 
 constexpr int kNoncesForgottenMax = 10'000;
 constexpr UnixMs kLastUsedStepMs = 60'000;
+
+// Nothing of a telemetry-kit event but its metadata may differ in length. A stored event of quite
+// another length is not read at all, so a small upload cannot make us read much.
+std::int64_t length_tolerance(EventFormat format) {
+  constexpr std::int64_t kMetadataBytesMax = 1024;
+  return format == EventFormat::kTelemetryKit ? kMetadataBytesMax : 0;
+}
 
 }  // namespace
 
@@ -25,6 +34,10 @@ Result<void> EventTable::prepare() {
           "INSERT INTO events (application, event_id, machine_id, app, name, kind, time_unix_nano, "
           "received_unix_ms, batch, payload, context, format) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
           "?8, ?9, ?10, ?11, ?12) ON CONFLICT (application, event_id) DO NOTHING"));
+  TELEMETRYD_ASSIGN(select_known_,
+                    database_.prepare("SELECT format, CASE WHEN format = ?3 AND abs(length(payload)"
+                                      " - ?4) <= ?5 THEN payload END FROM events WHERE "
+                                      "application = ?1 AND event_id = ?2"));
   TELEMETRYD_ASSIGN(
       insert_nonce_,
       database_.prepare("INSERT INTO nonces (token, nonce, expires_unix_s) VALUES (?1, ?2, ?3)"));
@@ -35,8 +48,8 @@ Result<void> EventTable::prepare() {
   TELEMETRYD_ASSIGN(
       count_,
       database_.prepare("UPDATE counters SET accepted = accepted + ?2, duplicates = duplicates + "
-                        "?3, rejected = rejected + ?4, batches = batches + 1 WHERE application = "
-                        "?1"));
+                        "?3, id_conflict = id_conflict + ?4, rejected = rejected + ?5, batches = "
+                        "batches + 1 WHERE application = ?1"));
   TELEMETRYD_ASSIGN(
       count_withheld_,
       database_.prepare("UPDATE counters SET dnt_requests = dnt_requests + 1, dnt_events = "
@@ -105,14 +118,38 @@ Result<Stored> EventTable::insert_events(const Submission& submission) {
                        .bind_blob(10, event.payload)
                        .bind_blob(11, event.context)
                        .run());
-    ++(database_.changes() == 1 ? stored.accepted : stored.duplicates);
+    if (database_.changes() == 1) {
+      ++stored.accepted;
+      continue;
+    }
+    TELEMETRYD_ASSIGN(const bool same, is_known(submission, event));
+    ++(same ? stored.duplicates : stored.id_conflict);
   }
   TELEMETRYD_TRY(count_.bind(1, submission.application)
                      .bind(2, stored.accepted)
                      .bind(3, stored.duplicates)
-                     .bind(4, submission.rejected)
+                     .bind(4, stored.id_conflict)
+                     .bind(5, submission.rejected)
                      .run());
   return stored;
+}
+
+Result<bool> EventTable::is_known(const Submission& submission, const NewEvent& event) {
+  const auto format = static_cast<std::int64_t>(submission.format);
+  TELEMETRYD_ASSIGN(const bool row,
+                    select_known_.bind(1, submission.application)
+                        .bind_blob(2, event.id)
+                        .bind(3, format)
+                        .bind(4, static_cast<std::int64_t>(event.payload.size()))
+                        .bind(5, length_tolerance(submission.format))
+                        .step());
+  if (!row) return fail(ErrorCode::kDataLoss, "the index of event IDs names an event that is gone");
+  // The two forms of one event have no bytes in common: the ID alone says that it is the same.
+  const bool same = select_known_.column_int(0) != format ||
+                    (!select_known_.column_null(1) &&
+                     same_event(submission.format, select_known_.column_blob(1), event.payload));
+  select_known_.reset();
+  return same;
 }
 
 Result<void> EventTable::forget_nonces(std::int64_t now_s) {

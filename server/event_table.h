@@ -44,8 +44,12 @@ class EventTable {
   [[nodiscard]] Result<void> prepare();
   [[nodiscard]] Result<Stored> insert_events(const Submission& submission);
 
+  // The stored event of this ID says what this one says.
+  [[nodiscard]] Result<bool> is_known(const Submission& submission, const NewEvent& event);
+
   Database database_;
   Statement insert_event_;
+  Statement select_known_;
   Statement insert_nonce_;
   Statement delete_nonces_;
   Statement count_;

@@ -20,8 +20,8 @@ using Json = nlohmann::ordered_json;
 
 std::string told(const Stored& stored) {
   std::string message = std::to_string(stored.accepted) + " events stored";
-  if (stored.duplicates == 0) return message;
-  return message + ", " + std::to_string(stored.duplicates) + " were here already";
+  if (stored.known() == 0) return message;
+  return message + ", " + std::to_string(stored.known()) + " were here already";
 }
 
 Json errors_of(const std::vector<kit::Rejected>& rejected) {
@@ -36,7 +36,7 @@ Json errors_of(const std::vector<kit::Rejected>& rejected) {
 }
 
 Answer answer_of(const Stored& stored, const std::vector<kit::Rejected>& rejected) {
-  const std::uint32_t accepted = stored.accepted + stored.duplicates;
+  const std::uint32_t accepted = stored.accepted + stored.known();
   if (rejected.empty()) {
     const Json body{
         {"status", "success"}, {"accepted", accepted}, {"rejected", 0}, {"message", told(stored)}};

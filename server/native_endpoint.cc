@@ -19,7 +19,7 @@ Answer success(const Stored& stored, const std::vector<RejectedEvent>& rejected)
   }
   const nlohmann::ordered_json body{{"status", "success"},
                                     {"accepted", stored.accepted},
-                                    {"duplicates", stored.duplicates},
+                                    {"duplicates", stored.known()},
                                     {"rejected", rejected.size()},
                                     {"errors", std::move(errors)}};
   return {.status = 200, .body = body.dump()};

@@ -82,7 +82,12 @@ ALTER TABLE counters ADD COLUMN dnt_requests INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE counters ADD COLUMN dnt_events INTEGER NOT NULL DEFAULT 0;
 )sql";
 
-constexpr std::array kMigrations = {kVersion1, kVersion2};
+// Events whose ID was here with other content; they are not among the duplicates.
+constexpr const char* kVersion3 = R"sql(
+ALTER TABLE counters ADD COLUMN id_conflict INTEGER NOT NULL DEFAULT 0;
+)sql";
+
+constexpr std::array kMigrations = {kVersion1, kVersion2, kVersion3};
 static_assert(kMigrations.size() == static_cast<std::size_t>(kSchemaVersion));
 
 Result<std::int64_t> read_version(Database& database) {

@@ -37,6 +37,7 @@ void print_json(const std::vector<LedgerRow>& rows, bool check) {
                                {"events", row.rows},
                                {"accepted", row.accepted},
                                {"duplicates", row.duplicates},
+                               {"id_conflict", row.id_conflict},
                                {"rejected", row.rejected},
                                {"batches", row.batches},
                                {"dnt_requests", row.dnt_requests},
@@ -52,13 +53,16 @@ void print_text(const std::vector<LedgerRow>& rows) {
   std::int64_t events = 0;
   for (const LedgerRow& row : rows) {
     events += row.rows;
-    std::printf("%-40s %12lld events  %lld duplicates  %lld rejected  %lld batches  %lld dnt\n",
-                (row.organization + "/" + row.application).c_str(),
-                static_cast<long long>(row.rows),
-                static_cast<long long>(row.duplicates),
-                static_cast<long long>(row.rejected),
-                static_cast<long long>(row.batches),
-                static_cast<long long>(row.dnt_requests));
+    std::printf(
+        "%-40s %12lld events  %lld duplicates  %lld id_conflict  %lld rejected  "
+        "%lld batches  %lld dnt\n",
+        (row.organization + "/" + row.application).c_str(),
+        static_cast<long long>(row.rows),
+        static_cast<long long>(row.duplicates),
+        static_cast<long long>(row.id_conflict),
+        static_cast<long long>(row.rejected),
+        static_cast<long long>(row.batches),
+        static_cast<long long>(row.dnt_requests));
   }
   std::printf("%-40s %12lld events\n", "total", static_cast<long long>(events));
 }

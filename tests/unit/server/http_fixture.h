@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -65,6 +66,16 @@ class ServerHttp : public testing::Test {
     return server::read_ledger(storage.database, {.organization = "acme", .application = "tools"})
         .value()
         .at(0);
+  }
+
+  // Of the stored events, in the order they came.
+  std::vector<std::string> names() {
+    auto storage = server::open_storage(database(), server::StorageMode::kRead).value();
+    std::vector<std::string> all;
+    server::for_each_event(storage.database, {}, 100, [&](const nlohmann::json& event) {
+      all.push_back(event.at("name"));
+    }).value();
+    return all;
   }
 
   static void expect_error(const Reply& reply, int status, const std::string& code) {

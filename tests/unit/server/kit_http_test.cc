@@ -536,6 +536,37 @@ TEST_F(KitHttp, DuplicatesAreSuccessAlsoWithinOneBatch) {
   EXPECT_TRUE(ledger().balances());
 }
 
+TEST_F(KitHttp, AnIdWithOtherContentIsCountedAndTheFirstOneStays) {
+  EXPECT_EQ(send(upload(1, 2)).status, 200);
+  OrderedJson events = kit_events(1, 3);
+  events[0]["event"]["data"]["command"] = "other";
+  events[1]["event"]["data"]["success"] = false;
+  events.push_back(kit_event(3));
+  events[3]["event"]["data"]["command"] = std::string(2000, 'x');
+  const Reply reply = send(with_body(OrderedJson{{"events", events}}.dump()));
+  EXPECT_EQ(reply.body,
+            R"({"status":"success","accepted":4,"rejected":0,)"
+            R"("message":"1 events stored, 3 were here already"})");
+  EXPECT_EQ(ledger().id_conflict, 3);
+  EXPECT_EQ(ledger().duplicates, 0);
+  EXPECT_EQ(ledger().rows, 3);
+  EXPECT_TRUE(ledger().balances());
+  EXPECT_EQ(names(), std::vector<std::string>(3, "build"));
+}
+
+TEST_F(KitHttp, ARetrySaysItsOwnMetadataAndIsNoOtherContent) {
+  EXPECT_EQ(send(upload(1, 1)).status, 200);
+  OrderedJson event = kit_event(1);
+  event["metadata"]["transmission_timestamp"] = "2024-11-19T08:05:00Z";
+  event["metadata"]["retry_count"] = 12;
+  EXPECT_EQ(send(with_body(OrderedJson{{"events", {event}}}.dump())).status, 200);
+  // Members in another order and other spaces between them mean the same.
+  const std::string sorted = nlohmann::json{{"events", {nlohmann::json(event)}}}.dump(2);
+  EXPECT_EQ(send(with_body(sorted)).status, 200);
+  EXPECT_EQ(ledger().duplicates, 2);
+  EXPECT_EQ(ledger().id_conflict, 0);
+}
+
 TEST_F(KitHttp, WhoAsksNotToBeTrackedIsCountedAndNothingElse) {
   const Reply reply = send_with(upload(1, 3), "DNT", "1");
   EXPECT_EQ(reply.status, 204);

@@ -300,6 +300,39 @@ TEST_F(NativeHttp, DuplicatesAreSuccessAndCountedOnce) {
   EXPECT_EQ(row.rows, 4);
   EXPECT_TRUE(row.balances());
   EXPECT_EQ(row.duplicates, 2);
+  EXPECT_EQ(row.id_conflict, 0);
+}
+
+TEST_F(NativeHttp, AnIdWithOtherContentIsCountedAndTheFirstOneStays) {
+  EXPECT_EQ(send(upload(1, 2)).status, 200);
+  v1::NativeBatch changed = make_batch(1, 3);
+  changed.mutable_groups(0)->mutable_events(0)->set_name("other.length");
+  changed.mutable_groups(0)->mutable_events(1)->set_name("build.finishee");
+  *changed.mutable_groups(0)->add_events() = changed.groups(0).events(2);
+  changed.mutable_groups(0)->mutable_events(3)->set_name("within.one.batch");
+  changed.set_batch_size(4);
+  Upload again = upload(1, 4);
+  again.body = changed.SerializeAsString();
+  // Whoever sent it is done with it, or it would come for ever.
+  EXPECT_EQ(send(again).body,
+            R"({"status":"success","accepted":1,"duplicates":3,"rejected":0,"errors":[]})");
+  const LedgerRow row = ledger();
+  EXPECT_EQ(row.id_conflict, 3);
+  EXPECT_EQ(row.duplicates, 0);
+  EXPECT_TRUE(row.balances());
+  EXPECT_EQ(names(), std::vector<std::string>(3, "build.finished"));
+}
+
+TEST_F(NativeHttp, TheSameEventInAnotherGroupIsNoOtherContent) {
+  EXPECT_EQ(send(upload(1, 1)).status, 200);
+  v1::NativeBatch moved = make_batch(1, 1);
+  moved.mutable_groups(0)->set_machine_id(std::string(64, 'b'));
+  moved.mutable_groups(0)->mutable_context()->set_app_version("2.0");
+  Upload again = upload(1, 1);
+  again.body = moved.SerializeAsString();
+  EXPECT_EQ(send(again).json().at("duplicates"), 1);
+  EXPECT_EQ(ledger().duplicates, 1);
+  EXPECT_EQ(ledger().id_conflict, 0);
 }
 
 TEST_F(NativeHttp, ConcurrentBatchesOfTheSameEventsStoreEachOnce) {

@@ -99,6 +99,7 @@ TEST_F(OldDatabase, KeepsItsEventsTokensAndLedger) {
   EXPECT_EQ(row.rejected, 3);
   EXPECT_EQ(row.batches, 4);
   EXPECT_EQ(row.dnt_requests, 0);
+  EXPECT_EQ(row.id_conflict, 0);
 
   std::vector<nlohmann::json> events;
   const auto visit = [&events](const nlohmann::json& event) { events.push_back(event); };
