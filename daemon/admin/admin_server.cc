@@ -10,6 +10,7 @@
 
 #include <microhttpd.h>
 
+#include "admin/door.h"
 #include "admin/exchange.h"
 #include "admin/peer.h"
 
@@ -164,6 +165,13 @@ struct AdminServer::Impl {
     MHD_stop_daemon(daemon);
   }
 
+  // The library closes the descriptor, also when it cannot take it.
+  bool let_in(UniqueFd connection) {
+    const sockaddr address{.sa_family = AF_UNIX, .sa_data = {}};
+    return MHD_add_connection(daemon, connection.release(), &address, sizeof address.sa_family) ==
+           MHD_YES;
+  }
+
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
@@ -177,6 +185,7 @@ struct AdminServer::Impl {
       *context = impl.arrive(connection);
     } else {
       impl.leave(static_cast<Guest*>(*context));
+      impl.door->left();
     }
   }
 
@@ -349,6 +358,7 @@ struct AdminServer::Impl {
   std::shared_ptr<Shared> shared = std::make_shared<Shared>();
   std::shared_ptr<Watches> watches = std::make_shared<Watches>(loop);
   MHD_Daemon* daemon = nullptr;
+  std::unique_ptr<Door> door;
 
   // HTTP thread only.
   bool named = false;
@@ -374,33 +384,35 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(loop::Loop& loop,
         });
       };
   const BlockedSignals blocked;
-  impl->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME,
-                                  0,
-                                  nullptr,
-                                  nullptr,
-                                  &Impl::on_request,
-                                  impl,
-                                  MHD_OPTION_LISTEN_SOCKET,
-                                  listening.get(),
-                                  MHD_OPTION_CONNECTION_LIMIT,
-                                  kConnectionsMax,
-                                  MHD_OPTION_CONNECTION_TIMEOUT,
-                                  kInactivitySeconds,
-                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                  kConnectionMemory,
-                                  MHD_OPTION_THREAD_STACK_SIZE,
-                                  kThreadStack,
-                                  MHD_OPTION_NOTIFY_CONNECTION,
-                                  &Impl::on_connection,
-                                  impl,
-                                  MHD_OPTION_NOTIFY_COMPLETED,
-                                  &Impl::on_completed,
-                                  impl,
-                                  MHD_OPTION_END);
+  impl->daemon = MHD_start_daemon(
+      MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET,
+      0,
+      nullptr,
+      nullptr,
+      &Impl::on_request,
+      impl,
+      MHD_OPTION_CONNECTION_LIMIT,
+      2 * kConnectionsMax,  // the door counts, and a little later
+      MHD_OPTION_CONNECTION_TIMEOUT,
+      kInactivitySeconds,
+      MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+      kConnectionMemory,
+      MHD_OPTION_THREAD_STACK_SIZE,
+      kThreadStack,
+      MHD_OPTION_NOTIFY_CONNECTION,
+      &Impl::on_connection,
+      impl,
+      MHD_OPTION_NOTIFY_COMPLETED,
+      &Impl::on_completed,
+      impl,
+      MHD_OPTION_END);
   if (impl->daemon == nullptr) {
     return fail(ErrorCode::kUnavailable, "the HTTP library could not start on the admin socket");
   }
-  (void)listening.release();  // the library closes it
+  impl->door = std::make_unique<Door>(
+      loop, std::move(listening), kConnectionsMax, [impl](UniqueFd connection) {
+        return impl->let_in(std::move(connection));
+      });
   return server;
 }
 

@@ -5,7 +5,7 @@
 // asks.
 //
 // Owns:    the listening socket and the HTTP library's thread "tlm-admin".
-// Thread:  construction and destruction on the loop; handlers run on the loop; Reply from any
+// Thread:  construction, destruction, accepting and handlers on the loop; Reply from any
 //          thread.
 // Limits:  64 connections, 16 of one uid, the last 16 for admins only; 10 s inactivity, bodies of
 //          64 KiB with a Content-Length, headers within 32 KiB of memory, a stream's unsent bytes

@@ -9,6 +9,8 @@
 
 #include <gtest/gtest.h>
 
+#include "support/accept_count.h"
+#include "support/no_more_descriptors.h"
 #include "support/temp_dir.h"
 #include "support/unix_http.h"
 
@@ -360,6 +362,45 @@ TEST_F(AdminServing, StopsWithRequestsAndStreamsOpen) {
   // Both connections end, with whatever was on its way.
   EXPECT_EQ(stream->rest().find("nobody reads"), std::string::npos);
   late->rest();
+}
+
+// Long enough for a hundred thousand attempts of one who does not rest.
+constexpr useconds_t kWhileOthersHaveAllUs = 300'000;
+constexpr unsigned kAttemptsOfOneWhoRestsMax = 20;
+
+TEST_F(AdminServing, OutOfDescriptorsAcceptingRestsAndThenGoesOn) {
+  route_plain("GET", "/x");
+  serve([&] {
+    test::accepts_without_descriptor = 0;
+    std::unique_ptr<UnixHttp> waiting;
+    {
+      const test::NoMoreDescriptors none(1);
+      waiting = std::make_unique<UnixHttp>(path());
+      ASSERT_TRUE(test::wait_for_failed_accepts(1));
+      usleep(kWhileOthersHaveAllUs);
+    }
+    EXPECT_LE(test::accepts_without_descriptor, kAttemptsOfOneWhoRestsMax);
+    EXPECT_EQ(waiting->get("/x").status, 200);
+  });
+}
+
+TEST_F(AdminStreaming, AnOpenStreamKeepsNobodyOutOnceThereAreDescriptorsAgain) {
+  route_plain("GET", "/x");
+  serve([&] {
+    UnixHttp stream(path());
+    const Reply reply = begin(stream);
+    stream.head();
+    test::accepts_without_descriptor = 0;
+    std::unique_ptr<UnixHttp> waiting;
+    {
+      const test::NoMoreDescriptors none(1);
+      waiting = std::make_unique<UnixHttp>(path());
+      ASSERT_TRUE(test::wait_for_failed_accepts(1));
+    }
+    EXPECT_EQ(waiting->get("/x").status, 200);
+    EXPECT_TRUE(reply.push("still here"));
+    EXPECT_EQ(stream.stream_line(), "still here");
+  });
 }
 
 // Context switches and system calls of the library's thread, from /proc.

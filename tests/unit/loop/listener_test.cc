@@ -2,7 +2,6 @@
 #include <csignal>
 #include <fcntl.h>
 #include <fstream>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -10,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "loop/loop.h"
+#include "support/no_more_descriptors.h"
 #include "support/temp_dir.h"
 #include "until.h"
 
@@ -172,26 +172,6 @@ TEST(Listener, MayBeDestroyedInItsCallback) {
   EXPECT_FALSE(connect_unix(dir / "s.sock"));
 }
 
-// Lowers the limit so that the next descriptor does not exist; puts it back afterwards.
-class NoMoreDescriptors {
- public:
-  NoMoreDescriptors() {
-    ::getrlimit(RLIMIT_NOFILE, &before_);
-    const UniqueFd next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    rlimit lower = before_;
-    lower.rlim_cur = static_cast<rlim_t>(next.get());
-    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &lower), 0);
-  }
-
-  ~NoMoreDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
-  NoMoreDescriptors(const NoMoreDescriptors&) = delete;
-  NoMoreDescriptors& operator=(const NoMoreDescriptors&) = delete;
-
- private:
-  rlimit before_{};
-};
-
 bool hung_up(const UniqueFd& client) {
   char byte = 0;
   return ::recv(client.get(), &byte, 1, 0) == 0;
@@ -220,7 +200,7 @@ TEST(Listener, OutOfDescriptorsItHangsUpAndRests) {
   const auto first = connect_unix(dir / "s.sock");
   const UniqueFd second = unconnected();
   {
-    const NoMoreDescriptors none;
+    const test::NoMoreDescriptors none;
     serve_until(loop, [&] { return hung_up(*first); });
     ASSERT_EQ(connect_to(second, dir / "s.sock"), 0);
     for (int i = 0; i < 20; ++i) loop.poll();
