@@ -69,6 +69,7 @@ void HttpServer::Impl::connection_opened(MHD_Connection* connection, void** mark
 
 void HttpServer::Impl::connection_closed(MHD_Connection* connection) {
   deadlines_.forget(descriptor(connection));
+  acceptor_->left();
 }
 
 void HttpServer::Impl::admit(const RequestHead& head,

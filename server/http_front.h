@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <microhttpd.h>
 
 #include "base/mutex.h"
+#include "server/acceptor.h"
 #include "server/deadlines.h"
 #include "server/http_server.h"
 
@@ -38,7 +40,7 @@ class HttpServer::Impl {
   [[nodiscard]] Result<void> start();
   bool drain(std::chrono::milliseconds deadline);
 
-  std::uint16_t port() const { return socket_.port; }
+  std::uint16_t port() const { return port_; }
 
   // Called by the library, through callbacks of three lines.
   void connection_opened(MHD_Connection* connection, void** marker);
@@ -53,17 +55,23 @@ class HttpServer::Impl {
   void request_ended(MHD_Connection* connection, HttpRequest* request);
 
  private:
+  [[nodiscard]] Result<MHD_Daemon*> start_thread();
+  // The library closes the descriptor, also when it cannot take it.
+  bool let_in(UniqueFd connection, const sockaddr* peer, socklen_t size);
   // Routes and admits, from the headers alone.
   void admit(const RequestHead& head, std::size_t head_bytes, bool trusted, HttpRequest& request);
   bool reserve(std::uint64_t bytes);
   MHD_Result send(MHD_Connection* connection, const Answer& answer);
 
-  const ListenSocket socket_;
+  const std::uint16_t port_;
+  UniqueFd listening_;  // the acceptor's from start() on
   const std::optional<TlsFiles> tls_;
   const Limits limits_;
   const std::vector<Endpoint*> endpoints_;
   Deadlines deadlines_;
-  MHD_Daemon* daemon_ = nullptr;
+  std::array<MHD_Daemon*, 2> threads_{};
+  std::size_t next_thread_ = 0;  // the acceptor's thread only
+  std::unique_ptr<Acceptor> acceptor_;
   std::atomic<bool> draining_ = false;
   std::atomic<std::uint64_t> bodies_bytes_ = 0;
 

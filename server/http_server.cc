@@ -10,7 +10,6 @@
 namespace telemetryd::server {
 namespace {
 
-constexpr unsigned kThreads = 2;
 // Headers up to this arrive at us and get our answer; beyond it the library sends its own 431. The
 // memory is mapped, so what is not used costs nothing.
 constexpr std::size_t kConnectionMemory = 128u << 10;
@@ -71,23 +70,41 @@ Impl::Impl(ListenSocket socket,
            Limits limits,
            const Clock& clock,
            std::vector<Endpoint*> endpoints)
-    : socket_(std::move(socket)),
+    : port_(socket.port),
+      listening_(std::move(socket.fd)),
       tls_(std::move(tls)),
       limits_(limits),
       endpoints_(std::move(endpoints)),
       deadlines_(clock) {}
 
 Result<void> Impl::start() {
+  for (MHD_Daemon*& thread : threads_) {
+    TELEMETRYD_ASSIGN(thread, start_thread());
+  }
+  // Made before it starts: the first connection may have ended when start() returns.
+  acceptor_ = std::make_unique<Acceptor>(std::move(listening_),
+                                         limits_.connections_max,
+                                         [this](UniqueFd fd, const sockaddr* peer, socklen_t size) {
+                                           return let_in(std::move(fd), peer, size);
+                                         });
+  return acceptor_->start();
+}
+
+bool Impl::let_in(UniqueFd connection, const sockaddr* peer, socklen_t size) {
+  MHD_Daemon* thread = threads_[next_thread_++ % threads_.size()];
+  return MHD_add_connection(thread, connection.release(), peer, size) == MHD_YES;
+}
+
+Result<MHD_Daemon*> Impl::start_thread() {
   std::vector<MHD_OptionItem> options;
   const auto add = [&](MHD_OPTION option, intptr_t value, void* pointer) {
     options.push_back({option, value, pointer});
   };
   const auto text = [](std::string_view from) { return const_cast<char*>(from.data()); };
   unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME |
-                   MHD_USE_ERROR_LOG;
-  add(MHD_OPTION_LISTEN_SOCKET, socket_.fd.get(), nullptr);
-  add(MHD_OPTION_THREAD_POOL_SIZE, kThreads, nullptr);
-  add(MHD_OPTION_CONNECTION_LIMIT, limits_.connections_max, nullptr);
+                   MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
+  // The acceptor keeps the limit; the library forgets a connection a little after it has left.
+  add(MHD_OPTION_CONNECTION_LIMIT, 2 * limits_.connections_max + 64, nullptr);
   add(MHD_OPTION_CONNECTION_TIMEOUT, kQuietSecondsMax, nullptr);
   add(MHD_OPTION_CONNECTION_MEMORY_LIMIT, kConnectionMemory, nullptr);
   add(MHD_OPTION_CONNECTION_MEMORY_INCREMENT, kConnectionMemory / 4, nullptr);
@@ -100,28 +117,28 @@ Result<void> Impl::start() {
     if (tls_->client_ca) add(MHD_OPTION_HTTPS_MEM_TRUST, 0, text(*tls_->client_ca));
   }
   add(MHD_OPTION_END, 0, nullptr);
-  daemon_ = MHD_start_daemon(flags,
-                             0,
-                             nullptr,
-                             nullptr,
-                             &on_request,
-                             this,
-                             MHD_OPTION_EXTERNAL_LOGGER,
-                             &on_library_log,
-                             nullptr,
-                             MHD_OPTION_NOTIFY_COMPLETED,
-                             &on_completed,
-                             this,
-                             MHD_OPTION_NOTIFY_CONNECTION,
-                             &on_connection,
-                             this,
-                             MHD_OPTION_UNESCAPE_CALLBACK,
-                             &keep_escapes,
-                             nullptr,
-                             MHD_OPTION_ARRAY,
-                             options.data(),
-                             MHD_OPTION_END);
-  if (daemon_ != nullptr) return {};
+  MHD_Daemon* daemon = MHD_start_daemon(flags,
+                                        0,
+                                        nullptr,
+                                        nullptr,
+                                        &on_request,
+                                        this,
+                                        MHD_OPTION_EXTERNAL_LOGGER,
+                                        &on_library_log,
+                                        nullptr,
+                                        MHD_OPTION_NOTIFY_COMPLETED,
+                                        &on_completed,
+                                        this,
+                                        MHD_OPTION_NOTIFY_CONNECTION,
+                                        &on_connection,
+                                        this,
+                                        MHD_OPTION_UNESCAPE_CALLBACK,
+                                        &keep_escapes,
+                                        nullptr,
+                                        MHD_OPTION_ARRAY,
+                                        options.data(),
+                                        MHD_OPTION_END);
+  if (daemon != nullptr) return daemon;
   if (tls_) {
     return fail(ErrorCode::kInvalidArgument,
                 "TLS cannot start; check that the certificate and the key are PEM files that "
@@ -132,7 +149,7 @@ Result<void> Impl::start() {
 
 bool Impl::drain(std::chrono::milliseconds deadline) {
   draining_ = true;
-  MHD_quiesce_daemon(daemon_);
+  acceptor_->stop();
   const auto end = std::chrono::steady_clock::now() + deadline;
   MutexLock lock(mutex_);
   while (active_ != 0) {
@@ -142,7 +159,10 @@ bool Impl::drain(std::chrono::milliseconds deadline) {
 }
 
 Impl::~Impl() {
-  if (daemon_ != nullptr) MHD_stop_daemon(daemon_);
+  if (acceptor_ != nullptr) acceptor_->stop();
+  for (MHD_Daemon* thread : threads_) {
+    if (thread != nullptr) MHD_stop_daemon(thread);
+  }
 }
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -1,9 +1,9 @@
 // server/http_server.h: HTTP/1.1 over TCP or TLS in front of the endpoints.
 //
-// Two threads serve all connections. A request that waits for a commit is suspended, so waiting
-// costs a connection and no thread. What is refused by its headers is answered without keeping its
-// body: a small one is read and thrown away, so that the answer survives and the connection too; of
-// a large one nothing is read, and the connection closes.
+// One thread accepts, two serve all connections. A request that waits for a commit is suspended, so
+// waiting costs a connection and no thread. What is refused by its headers is answered without
+// keeping its body: a small one is read and thrown away, so that the answer survives and the
+// connection too; of a large one nothing is read, and the connection closes.
 //
 // Owns:    the listening socket, the connections and their threads.
 // Thread:  start, drain and destruction from one thread.

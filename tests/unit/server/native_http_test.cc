@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "support/accept_count.h"
+#include "support/no_more_descriptors.h"
 #include "unit/server/http_fixture.h"
 
 namespace telemetryd::server {
@@ -355,6 +357,42 @@ TEST_F(NativeHttp, ConcurrentBatchesOfTheSameEventsStoreEachOnce) {
   EXPECT_EQ(accepted, kEvents);
   EXPECT_EQ(duplicates, kEvents * (5 * kSenders - 1));
   EXPECT_EQ(ledger().rows, kEvents);
+}
+
+TEST_F(NativeHttp, OutOfDescriptorsAcceptingRestsAndThenGoesOn) {
+  // Long enough for a hundred thousand attempts of one who does not rest.
+  constexpr useconds_t kWhileOthersHaveAllUs = 300'000;
+  constexpr unsigned kAttemptsOfOneWhoRestsMax = 20;
+  // On every thread is somebody who stays.
+  Connection first(server_->port());
+  Connection second(server_->port());
+  EXPECT_EQ(first.exchange(request_text(upload(1, 1))).status, 200);
+  EXPECT_EQ(second.exchange(request_text(upload(2, 1))).status, 200);
+  test::accepts_without_descriptor = 0;
+  std::unique_ptr<Connection> waiting;
+  {
+    const test::NoMoreDescriptors none(1);
+    waiting = std::make_unique<Connection>(server_->port());
+    ASSERT_TRUE(test::wait_for_failed_accepts(1));
+    ::usleep(kWhileOthersHaveAllUs);
+    EXPECT_LE(test::accepts_without_descriptor, kAttemptsOfOneWhoRestsMax);
+    EXPECT_EQ(first.exchange(request_text(upload(3, 1))).status, 200);
+  }
+  EXPECT_EQ(waiting->exchange(request_text(upload(4, 1))).status, 200);
+}
+
+TEST_F(NativeHttp, BeyondTheLimitConnectionsWaitUntilOneEnds) {
+  ServerOptions options;
+  options.http.connections_max = 1;
+  start_with(std::move(options));
+  auto inside = std::make_unique<Connection>(server_->port());
+  EXPECT_EQ(inside->exchange(request_text(upload(1, 1))).status, 200);
+  Connection waiting(server_->port());
+  waiting.write(request_text(upload(2, 1)));
+  EXPECT_EQ(inside->exchange(request_text(upload(3, 1))).status, 200);
+  EXPECT_EQ(ledger().rows, 2);
+  inside.reset();
+  EXPECT_EQ(waiting.read().status, 200);
 }
 
 TEST_F(NativeHttp, ARefusedRequestLeavesTheConnectionUsable) {
