@@ -2,15 +2,33 @@
 
 #include <algorithm>
 #include <charconv>
-#include <string>
+#include <optional>
+
+#include "base/log.h"
+#include "store/row_bytes.h"
 
 namespace telemetryd::store {
 namespace {
 
-constexpr std::string_view kKeyPrefix = "uptime:";
+constexpr std::string_view kSumKey = "uptime_ms";
+constexpr std::string_view kEpochPrefix = "uptime:";
 
 std::string epoch_key(std::uint64_t epoch) {
-  return std::string(kKeyPrefix) + std::to_string(epoch);
+  return std::string(kEpochPrefix) + std::to_string(epoch);
+}
+
+// The key is in the checksum, so that no entry passes for another.
+std::string sealed(std::string_view key, const std::string& numbers) {
+  return numbers + " " + std::to_string(content_crc(key, numbers));
+}
+
+// What was sealed; nothing when it is not what was written.
+std::optional<std::string_view> unsealed(std::string_view key, std::string_view value) {
+  const std::size_t end = value.rfind(' ');
+  if (end == std::string_view::npos) return std::nullopt;
+  const std::string_view numbers = value.substr(0, end);
+  if (value != sealed(key, std::string(numbers))) return std::nullopt;
+  return numbers;
 }
 
 template <typename Number>
@@ -25,29 +43,42 @@ bool take_number(std::string_view& text, Number& value) {
 }  // namespace
 
 Result<void> Uptime::load(Database& db) {
-  TELEMETRYD_ASSIGN(put_, db.prepare("INSERT OR REPLACE INTO meta VALUES('uptime_ms', ?)"));
-  TELEMETRYD_ASSIGN(saved_, db.ask_integer("SELECT value FROM meta WHERE key='uptime_ms'"));
+  TELEMETRYD_ASSIGN(put_, db.prepare("INSERT OR REPLACE INTO meta VALUES(?, ?)"));
   TELEMETRYD_ASSIGN(Statement select,
-                    db.prepare("SELECT key, value FROM meta WHERE key GLOB 'uptime:*'"));
+                    db.prepare("SELECT key, value FROM meta "
+                               "WHERE key GLOB 'uptime:*' OR key='uptime_ms'"));
   for (Rows rows = select.query();;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
-    if (!found) return {};
-    std::string_view key = rows.bytes(0);
-    key.remove_prefix(kKeyPrefix.size());
-    std::string_view value = rows.bytes(1);
-    std::uint64_t number = 0;
-    Epoch epoch;
-    // One that cannot be read is one that nobody knows: its rows stay longer.
-    if (take_number(key, number) && take_number(value, epoch.offset) &&
-        take_number(value, epoch.began)) {
-      epochs_[number] = epoch;
-    }
+    if (!found) break;
+    load_entry(rows.bytes(0), rows.bytes(1));
   }
+  // It was more than that, which makes nothing older than it is.
+  for (const auto& [number, epoch] : epochs_) saved_ = std::max(saved_, epoch.began);
+  for (const std::string& key : damaged_) {
+    log::error("uptime_damaged", {{"key", key}, {"consequence", "queued events may stay longer"}});
+  }
+  return {};
+}
+
+void Uptime::load_entry(std::string_view key, std::string_view value) {
+  auto numbers = unsealed(key, value);
+  if (numbers && key == kSumKey && take_number(*numbers, saved_)) return;
+  std::uint64_t number = 0;
+  Epoch epoch;
+  std::string_view rest = key.substr(std::min(key.size(), kEpochPrefix.size()));
+  if (numbers && key != kSumKey && take_number(rest, number) &&
+      take_number(*numbers, epoch.offset) && take_number(*numbers, epoch.began)) {
+    epochs_[number] = epoch;
+    return;
+  }
+  damaged_.emplace_back(key);
 }
 
 void Uptime::begin(std::uint64_t epoch, BootMs now, bool same_boot) {
   // A boot that is new has lasted for `now`, all of it after what was saved.
   Epoch next{.offset = saved_, .began = saved_ + now};
+  // What was saved may have a part of this boot in it already.
+  if (same_boot && !damaged_.empty()) next = {.offset = saved_ - now, .began = saved_};
   if (same_boot && !epochs_.empty()) {
     const std::int64_t offset = epochs_.rbegin()->second.offset;
     if (offset + now >= saved_) next = {.offset = offset, .began = offset + now};
@@ -63,17 +94,20 @@ Result<void> Uptime::write_epoch(Database& db, std::uint64_t oldest) {
   TELEMETRYD_TRY(drop.run(std::min(oldest, epoch_)));
   std::erase_if(epochs_, [&](const auto& known) { return known.first < std::min(oldest, epoch_); });
   const Epoch& now = epochs_[epoch_];
-  TELEMETRYD_ASSIGN(Statement put, db.prepare("INSERT OR REPLACE INTO meta VALUES(?, ?)"));
+  TELEMETRYD_ASSIGN(Statement forget, db.prepare("DELETE FROM meta WHERE key=?"));
+  for (const std::string& key : damaged_) TELEMETRYD_TRY(forget.run(std::string_view(key)));
   const std::string key = epoch_key(epoch_);
-  const std::string value = std::to_string(now.offset) + " " + std::to_string(now.began);
-  TELEMETRYD_TRY(put.run(std::string_view(key), std::string_view(value)));
+  const std::string value =
+      sealed(key, std::to_string(now.offset) + " " + std::to_string(now.began));
+  TELEMETRYD_TRY(put_.run(std::string_view(key), std::string_view(value)));
   return save(now.began - now.offset);
 }
 
 Result<void> Uptime::save(BootMs now) {
   saved_ = epochs_[epoch_].offset + now;
   saved_boot_ms_ = now;
-  return put_.run(saved_);
+  const std::string value = sealed(kSumKey, std::to_string(saved_));
+  return put_.run(kSumKey, std::string_view(value));
 }
 
 BootMs Uptime::age(std::uint64_t epoch, BootMs accepted_boot_ms, BootMs now) const {

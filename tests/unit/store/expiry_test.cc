@@ -202,6 +202,82 @@ TEST_F(Expiry, RowsOfAnEpochThatNobodyKnowsStayLonger) {
   EXPECT_EQ(expired(), 1);
 }
 
+// One field of `meta` that a disk gave back wrong.
+class DamagedUptime : public Expiry {
+ protected:
+  void SetUp() override {
+    Expiry::SetUp();
+    send();
+    clock_.advance(Days(10));
+    start_again();
+    send();
+    clock_.advance(Days(10));
+    ASSERT_TRUE(store_->close());
+    store_.reset();
+  }
+
+  void damage(const std::string& update) {
+    auto db = store::Database::open((dir_ / "events.db").native(), "");
+    ASSERT_TRUE(db);
+    ASSERT_TRUE(db->exec(("UPDATE meta SET " + update).c_str()));
+  }
+
+  // The first row is 20 days old, the second 10; whatever the damage, neither leaves before its
+  // time, and both do in the end.
+  void expect_nothing_early_and_all_in_the_end() {
+    open(options());
+    idle();
+    EXPECT_EQ(expired(), 0);
+    clock_.advance(Days(10) - minutes(2));
+    idle();
+    EXPECT_EQ(expired(), 0);
+    start_again();
+    clock_.advance(Days(10));
+    idle();
+    EXPECT_LE(expired(), 1);
+    clock_.advance(kAgeMax);
+    idle();
+    EXPECT_EQ(expired(), 2);
+  }
+};
+
+constexpr const char* kDamages[] = {
+    "value = 1 << 60 WHERE key = 'uptime_ms'",
+    "value = -(1 << 60) WHERE key = 'uptime_ms'",
+    "value = '9' || value WHERE key = 'uptime_ms'",
+    "value = 0 WHERE key = 'uptime_ms'",
+    "value = x'00ff' WHERE key = 'uptime_ms'",
+    "value = '9' || value WHERE key = 'uptime:2'",
+    "value = '-9' || value WHERE key = 'uptime:1'",
+    "value = '-' || replace(value, ' ', ' -') WHERE key GLOB 'uptime:*'",
+    "key = 'uptime:9' WHERE key = 'uptime:1'",
+};
+
+class AnyDamagedUptime : public DamagedUptime, public testing::WithParamInterface<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Meta, AnyDamagedUptime, testing::ValuesIn(kDamages));
+
+TEST_P(AnyDamagedUptime, RemovesNothingEarlyInTheSameBoot) {
+  damage(GetParam());
+  expect_nothing_early_and_all_in_the_end();
+}
+
+TEST_P(AnyDamagedUptime, RemovesNothingEarlyInANewBoot) {
+  damage(GetParam());
+  FakeClock rebooted;
+  rebooted.advance(-milliseconds(rebooted.boot_ms()) + minutes(1));
+  clock_ = rebooted;
+  expect_nothing_early_and_all_in_the_end();
+}
+
+TEST_F(DamagedUptime, CostsNoAgeWithinOneBoot) {
+  damage("value = 1 << 60 WHERE key = 'uptime_ms'");
+  open(options());
+  clock_.advance(Days(10));
+  idle();
+  EXPECT_EQ(expired(), 1);
+}
+
 TEST_F(Expiry, AnOldRowWhoseColumnsAreWrongIsBookedByNoneOfThem) {
   send();
   for (const char* damage : {"app = 77", "count = 1 << 40"}) {
