@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "store/books.h"
 #include "store/shares.h"
 #include "store/store.h"
@@ -21,6 +22,8 @@ namespace telemetryd::store {
 inline constexpr std::uint64_t kRowOverheadBytes = 128;
 inline constexpr std::uint64_t kEvictBytesMin = 64u << 10;
 inline constexpr int kEvictAttemptsMax = 12;
+// Rows of one eviction that cannot be removed before it is left for later.
+inline constexpr int kEvictStuckMax = 64;
 
 // A stored row as far as its columns tell; `context` and `blob` only where asked for.
 struct StoredRow {
@@ -111,12 +114,14 @@ struct Gone {
 struct Eviction {
   Moves moves;
   std::vector<Seq> rows;
-  std::vector<Seq> wrong;  // whose columns are not what was written; they stay for now
-  std::uint64_t dead_letters = 0;
+  std::vector<Seq> wrong;          // whose columns are not what was written; they stay for now
+  std::vector<std::int64_t> dead;  // dead letters, by id
   std::uint64_t bytes = 0;
-  std::optional<Shares> shares;  // as they are once it is committed
+  std::optional<Shares> shares;     // as they are once it is committed
+  std::optional<Error> unreadable;  // why some of what could leave was passed over
+  std::optional<Seq> stuck;         // the row whose removal met what cannot be read
 
-  bool empty() const { return rows.empty() && dead_letters == 0; }
+  bool empty() const { return rows.empty() && dead.empty(); }
 };
 
 // Rows that waited too long, oldest first, and when to look again.

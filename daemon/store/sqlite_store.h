@@ -146,14 +146,17 @@ class SqliteStore final : public Store {
 
   // sqlite_store_evict.cc
   Result<bool> at_page_limit(std::uint64_t bytes);
-  Result<void> evict(std::uint64_t bytes, Eviction& eviction);
+  Result<Eviction> plan_eviction(std::uint64_t bytes);
+  Result<void> write_eviction(Eviction& eviction);
+  Result<void> pass_over(const Result<void>& read, Eviction& eviction);
   Result<void> look_at_older_rows();
   void leave_share(Seq seq, const Owner& owner, std::uint64_t blob_bytes);
-  Result<bool> evict_rows_of(const Owner& owner,
-                             std::uint64_t bytes,
-                             Shares& shares,
-                             Eviction& eviction);
-  Result<void> evict_dead(std::uint64_t bytes, Eviction& eviction);
+  Result<Seq> behind_unreadable(const Owner& owner, Seq at, const Error& cause);
+  Result<bool> choose_rows_of(const Owner& owner,
+                              std::uint64_t bytes,
+                              Shares& shares,
+                              Eviction& eviction);
+  Result<void> choose_dead(std::uint64_t bytes, Eviction& eviction);
   void apply_eviction(const Eviction& eviction);
 
   // sqlite_store_space.cc

@@ -291,26 +291,20 @@ Result<std::vector<Answer>> SqliteStore::commit_group(std::span<const Append> gr
   if (cramped) return all_refused(group.size(), *cramped);
 
   std::uint64_t evict_bytes = 0;
-  for (int attempt = 0; attempt < kEvictAttemptsMax; ++attempt) {
-    Eviction eviction;
-    bool nothing_left = false;
+  int stuck = 0;
+  for (int attempt = 0; attempt < kEvictAttemptsMax;) {
     const bool later = plan.rows_say_it_all && evict_bytes == 0 && !unbooked_.full();
     const Booking booking = later ? Booking::kLater : Booking::kNow;
+    Eviction eviction;
+    if (evict_bytes > 0) {
+      TELEMETRYD_ASSIGN(eviction, plan_eviction(evict_bytes));
+    }
     const auto write = [&]() -> Result<void> {
-      eviction = Eviction();
-      if (evict_bytes > 0) {
-        TELEMETRYD_TRY(evict(evict_bytes, eviction));
-        nothing_left = eviction.empty();
-      }
-      TELEMETRYD_TRY(write_plan(plan, booking));
-      return books_.write(eviction.moves);
+      TELEMETRYD_TRY(write_eviction(eviction));
+      return write_plan(plan, booking);
     };
-    if (const auto written = transact_within_quota(write, booking); !written) {
-      const bool full = written.error().code() == ErrorCode::kResourceExhausted;
-      if (!full) return fail(written.error());
-      TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.bytes));
-      if (!by_quota) return fail(ErrorCode::kUnavailable, written.error().message());
-    } else {
+    const auto written = transact_within_quota(write, booking);
+    if (written) {
       write_pause_.worked();
       apply_eviction(eviction);
       apply_plan(plan, booking);
@@ -318,8 +312,18 @@ Result<std::vector<Answer>> SqliteStore::commit_group(std::span<const Append> gr
       tell_observer(plan);
       return std::move(plan.answers);
     }
+    if (eviction.stuck && ++stuck <= kEvictStuckMax) {
+      unreadable_.note(*eviction.stuck, *eviction.stuck + 1, clock_.boot_ms(), written.error());
+      continue;
+    }
+    const bool full = written.error().code() == ErrorCode::kResourceExhausted;
+    if (!full) return fail(written.error());
+    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.bytes));
+    if (!by_quota) return fail(ErrorCode::kUnavailable, written.error().message());
+    const bool nothing_left = evict_bytes > 0 && eviction.empty();
     if (options_.when_full == WhenFull::kRefuse || nothing_left) return all_full(group.size());
     evict_bytes = std::max({kEvictBytesMin, plan.bytes + plan.bytes / 4, evict_bytes * 2});
+    ++attempt;
   }
   return all_full(group.size());
 }

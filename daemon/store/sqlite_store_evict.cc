@@ -27,11 +27,18 @@ Result<bool> SqliteStore::at_page_limit(std::uint64_t bytes) {
 
 // A start reads no backlog. The oldest rows are looked at first, and they are those that leave.
 Result<void> SqliteStore::look_at_older_rows() {
-  if (shares_looked_ >= first_seq_) return {};
-  Rows rows = sql_.scan_rows.query(shares_looked_);
-  for (int i = 0; i < kLookRowsMax; ++i) {
-    TELEMETRYD_ASSIGN(const bool found, rows.next());
-    const Seq seq = found ? static_cast<Seq>(rows.integer(0)) : first_seq_;
+  std::optional<Rows> scan;
+  for (int i = 0; i < kLookRowsMax && shares_looked_ < first_seq_; ++i) {
+    if (!scan) scan.emplace(sql_.scan_rows.query(shares_looked_));
+    const auto found = scan->next();
+    if (!found) {
+      scan.reset();
+      TELEMETRYD_ASSIGN(const Seq behind, skip_unreadable(shares_looked_, found.error()));
+      shares_looked_ = std::min(behind, first_seq_);
+      continue;
+    }
+    const Rows& rows = *scan;
+    const Seq seq = *found ? static_cast<Seq>(rows.integer(0)) : first_seq_;
     shares_looked_ = std::min(seq + 1, first_seq_);
     if (seq >= first_seq_) return {};
     shares_.add({static_cast<std::uint32_t>(rows.integer(1)),
@@ -49,53 +56,76 @@ void SqliteStore::leave_share(Seq seq, const Owner& owner, std::uint64_t blob_by
   if (counted) shares_.remove(owner, blob_bytes + kRowOverheadBytes);
 }
 
-// In small portions, so that two who have about as much give way in turns.
-Result<void> SqliteStore::evict(std::uint64_t bytes, Eviction& eviction) {
-  TELEMETRYD_TRY(look_at_older_rows());
+// What would leave for so many bytes. Before the transaction, because a read that fails within one
+// takes all of it back. In small portions, so that two who have about as much give way in turns.
+Result<Eviction> SqliteStore::plan_eviction(std::uint64_t bytes) {
+  retry_unreadable();
+  Eviction eviction;
+  TELEMETRYD_TRY(pass_over(look_at_older_rows(), eviction));
   Shares shares = shares_;
   std::set<Owner> nothing_left;
   while (eviction.bytes < bytes) {
     const std::optional<Owner> owner = shares.next_to_give_way(nothing_left);
     if (!owner) break;
     const std::uint64_t portion = std::min(bytes, eviction.bytes + kEvictBytesMin);
-    TELEMETRYD_ASSIGN(const bool more, evict_rows_of(*owner, portion, shares, eviction));
+    TELEMETRYD_ASSIGN(const bool more, choose_rows_of(*owner, portion, shares, eviction));
     if (!more) nothing_left.insert(*owner);
   }
   eviction.shares = std::move(shares);
-  return evict_dead(bytes, eviction);
+  TELEMETRYD_TRY(pass_over(choose_dead(bytes, eviction), eviction));
+  if (eviction.empty() && eviction.unreadable) return fail(*eviction.unreadable);
+  return eviction;
+}
+
+// What cannot be read stays, and what can leaves in its place. Only a wrong page ends everything.
+Result<void> SqliteStore::pass_over(const Result<void>& read, Eviction& eviction) {
+  if (read) return {};
+  if (read.error().code() != ErrorCode::kUnavailable) return fail(read.error());
+  if (!eviction.unreadable) eviction.unreadable = read.error();
+  return usable();
 }
 
 // Dead letters wait for a person who may never come; they leave last, but they cannot be let fill
 // the store.
-Result<void> SqliteStore::evict_dead(std::uint64_t bytes, Eviction& eviction) {
+Result<void> SqliteStore::choose_dead(std::uint64_t bytes, Eviction& eviction) {
   if (eviction.bytes >= bytes) return {};
-  std::vector<std::int64_t> chosen;
-  {
-    TELEMETRYD_ASSIGN(
-        Statement select,
-        db_.prepare("SELECT id, app, length(context) + length(blob) FROM dead ORDER BY id"));
-    Rows rows = select.query();
-    while (eviction.bytes < bytes) {
-      TELEMETRYD_ASSIGN(const bool found, rows.next());
-      if (!found) break;
-      eviction.moves.add(rows.integer(1), account::kParked, reason::kNone, -1);
-      eviction.moves.add(rows.integer(1), account::kEvicted, reason::kQuota, 1);
-      eviction.bytes += static_cast<std::uint64_t>(rows.integer(2)) + kRowOverheadBytes;
-      chosen.push_back(rows.integer(0));
-    }
+  TELEMETRYD_ASSIGN(
+      Statement select,
+      db_.prepare("SELECT id, app, length(context) + length(blob) FROM dead ORDER BY id"));
+  Rows rows = select.query();
+  while (eviction.bytes < bytes) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) break;
+    eviction.moves.add(rows.integer(1), account::kParked, reason::kNone, -1);
+    eviction.moves.add(rows.integer(1), account::kEvicted, reason::kQuota, 1);
+    eviction.bytes += static_cast<std::uint64_t>(rows.integer(2)) + kRowOverheadBytes;
+    eviction.dead.push_back(rows.integer(0));
   }
-  TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM dead WHERE id=?"));
-  for (const std::int64_t id : chosen) TELEMETRYD_TRY(drop.run(id));
-  eviction.dead_letters += chosen.size();
   return {};
+}
+
+// Where the owner's rows can be read again, `at` being where they cannot. Rows of the normal class
+// are found in the table, others by the index, which may still be readable.
+Result<Seq> SqliteStore::behind_unreadable(const Owner& owner, Seq at, const Error& cause) {
+  if (owner.persistence_class == event::Class::kNormal) return skip_unreadable(at, cause);
+  TELEMETRYD_ASSIGN(Statement next,
+                    db_.prepare("SELECT seq FROM events INDEXED BY events_by_class "
+                                "WHERE class<>0 AND class=? AND seq>=? ORDER BY seq LIMIT 1"));
+  Seq seq = at;
+  {
+    Rows rows = next.query(static_cast<int>(owner.persistence_class), at);
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (found) seq = static_cast<Seq>(rows.integer(0));
+  }
+  return skip_unreadable(seq, cause);
 }
 
 // The owner's oldest rows until so many bytes have left; false when no more of them can. What lies
 // between them is passed once, and remembered.
-Result<bool> SqliteStore::evict_rows_of(const Owner& owner,
-                                        std::uint64_t bytes,
-                                        Shares& shares,
-                                        Eviction& eviction) {
+Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
+                                         std::uint64_t bytes,
+                                         Shares& shares,
+                                         Eviction& eviction) {
   // Normal rows are the only ones outside the index by class.
   const bool normal = owner.persistence_class == event::Class::kNormal;
   TELEMETRYD_ASSIGN(
@@ -104,57 +134,85 @@ Result<bool> SqliteStore::evict_rows_of(const Owner& owner,
                               "instance, last_frame FROM events WHERE ") +
                   (normal ? "class=? AND seq>=? ORDER BY seq"
                           : "class<>0 AND class=? AND seq>=? ORDER BY seq")));
-  std::vector<Seq> chosen;
+  const int persistence_class = static_cast<int>(owner.persistence_class);
   bool passed_one_that_stays = false;
   bool more = true;
   Seq first = shares.first(owner);
-  {
-    Rows rows = select.query(static_cast<int>(owner.persistence_class), first);
-    while (eviction.bytes < bytes) {
-      TELEMETRYD_ASSIGN(more, rows.next());
-      if (!more) break;
-      const auto seq = static_cast<Seq>(rows.integer(0));
-      // Rows that nobody has looked at are in no share; another eviction looks further.
-      if (seq >= shares_looked_ && seq < first_seq_) {
-        passed_one_that_stays = true;
+  Seq at = first;
+  std::optional<Rows> scan(select.query(persistence_class, at));
+  while (eviction.bytes < bytes) {
+    const auto found = scan->next();
+    if (!found) {
+      scan.reset();
+      passed_one_that_stays = true;
+      const auto behind = behind_unreadable(owner, at, found.error());
+      if (!behind) {
+        TELEMETRYD_TRY(pass_over(fail(behind.error()), eviction));
         more = false;
         break;
       }
-      const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
-      if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
-        passed_one_that_stays = true;
-        continue;
-      }
-      if (theirs && !columns_right(rows, 5)) {
-        // It leaves as damaged, in a transaction of its own.
-        eviction.wrong.push_back(seq);
-        passed_one_that_stays = true;
-        continue;
-      }
-      if (!passed_one_that_stays) first = seq;
-      if (!theirs) continue;
-      const auto partial = next_indexes_.find(seq);
-      const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
-      eviction.moves.add(owner.app, account::kQueued, reason::kNone, delivered - rows.integer(3));
-      eviction.moves.add(owner.app, account::kEvicted, reason::kQuota, rows.integer(3) - delivered);
-      eviction.moves.add(owner.app, account::kQueuedBytes, reason::kNone, -rows.integer(4));
-      const std::uint64_t row_bytes =
-          static_cast<std::uint64_t>(rows.integer(4)) + kRowOverheadBytes;
-      eviction.bytes += row_bytes;
-      shares.remove(owner, row_bytes);
-      chosen.push_back(seq);
+      at = *behind;
+      scan.emplace(select.query(persistence_class, at));
+      continue;
     }
+    more = *found;
+    if (!more) break;
+    const Rows& rows = *scan;
+    const auto seq = static_cast<Seq>(rows.integer(0));
+    at = seq + 1;
+    // Rows that nobody has looked at are in no share; another eviction looks further.
+    if (seq >= shares_looked_ && seq < first_seq_) {
+      passed_one_that_stays = true;
+      more = false;
+      break;
+    }
+    const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
+    if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
+      passed_one_that_stays = true;
+      continue;
+    }
+    if (theirs && !columns_right(rows, 5)) {
+      // It leaves as damaged, in a transaction of its own.
+      eviction.wrong.push_back(seq);
+      passed_one_that_stays = true;
+      continue;
+    }
+    if (!passed_one_that_stays) first = seq;
+    if (!theirs) continue;
+    const auto partial = next_indexes_.find(seq);
+    const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
+    eviction.moves.add(owner.app, account::kQueued, reason::kNone, delivered - rows.integer(3));
+    eviction.moves.add(owner.app, account::kEvicted, reason::kQuota, rows.integer(3) - delivered);
+    eviction.moves.add(owner.app, account::kQueuedBytes, reason::kNone, -rows.integer(4));
+    const std::uint64_t row_bytes = static_cast<std::uint64_t>(rows.integer(4)) + kRowOverheadBytes;
+    eviction.bytes += row_bytes;
+    shares.remove(owner, row_bytes);
+    eviction.rows.push_back(seq);
   }
   if (more || passed_one_that_stays) {
     shares.passed(owner, first);
   } else {
     shares.forget(owner);
   }
-  for (const Seq seq : chosen) {
-    TELEMETRYD_TRY(delete_row(seq));
-    eviction.rows.push_back(seq);
-  }
   return more;
+}
+
+// In the caller's transaction.
+Result<void> SqliteStore::write_eviction(Eviction& eviction) {
+  eviction.stuck.reset();
+  for (const Seq seq : eviction.rows) {
+    if (auto deleted = delete_row(seq); !deleted) {
+      // To remove a row SQLite may need the page of its neighbours.
+      const int code = sqlite3_extended_errcode(db_.handle());
+      if (code == SQLITE_IOERR_READ || code == SQLITE_IOERR_SHORT_READ) eviction.stuck = seq;
+      return deleted;
+    }
+  }
+  if (!eviction.dead.empty()) {
+    TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM dead WHERE id=?"));
+    for (const std::int64_t id : eviction.dead) TELEMETRYD_TRY(drop.run(id));
+  }
+  return books_.write(eviction.moves);
 }
 
 void SqliteStore::apply_eviction(const Eviction& eviction) {
@@ -164,7 +222,7 @@ void SqliteStore::apply_eviction(const Eviction& eviction) {
   books_.apply(eviction.moves);
   for (const Seq seq : eviction.rows) next_indexes_.erase(seq);
   eviction_log_.rows += eviction.rows.size();
-  eviction_log_.dead_letters += eviction.dead_letters;
+  eviction_log_.dead_letters += eviction.dead.size();
   const BootMs now = clock_.boot_ms();
   if (eviction_log_.boot_ms && now - *eviction_log_.boot_ms < kEvictionLogIntervalMs) return;
   // At the quota every few commits evict; the ledger has the count, the log only says that it goes

@@ -111,12 +111,11 @@ Result<void> SqliteStore::write_settlement(const Settlement& settlement,
   for (int attempt = 0;; ++attempt) {
     Moves moves;
     Eviction eviction;
+    TELEMETRYD_TRY(choose_dead(evict_bytes, eviction));
     const auto written = transact([&]() -> Result<void> {
       moves = Moves();
-      eviction = Eviction();
-      TELEMETRYD_TRY(evict_dead(evict_bytes, eviction));
+      TELEMETRYD_TRY(write_eviction(eviction));
       for (const LeasedPart& part : parts) TELEMETRYD_TRY(settle_part(part, settlement, moves));
-      TELEMETRYD_TRY(books_.write(eviction.moves));
       return books_.write(moves);
     });
     if (written) {

@@ -55,7 +55,7 @@ class FaultBase {
   // As a client that keeps what was not acknowledged. Only an unknown outcome opens anew.
   std::optional<Error> send() {
     clock_.advance(seconds(1));
-    const auto answers = store_->commit({{frame(app_, next_, {body(next_)})}});
+    const auto answers = store_->commit({{frame(app_, next_, {body(next_)}, class_)}});
     if (!answers) return answers.error();
     if (answers->front().kind == Kind::kRefused) {
       EXPECT_TRUE(answers->front().refusal.retryable) << answers->front().refusal.text;
@@ -109,6 +109,7 @@ class FaultBase {
   std::unique_ptr<store::Store> store_;
   std::shared_ptr<const store::ClientInfo> app_ = client(1);
   std::uint64_t next_ = 1;
+  event::Class class_ = event::Class::kNormal;
   int lots_ = 0;
   std::set<std::string> acked_;
   std::set<std::string> upstream_;
@@ -461,6 +462,91 @@ TEST_F(Faults, WithoutDescriptorsAnErasureIsDoneAndEventsComeOn) {
   EXPECT_FALSE(send());
   EXPECT_FALSE(deliver());
   EXPECT_EQ(troubles(), Words());
+}
+
+// At the quota the oldest rows leave, and here the disk does not give some of them back.
+class FullStore : public Faults {
+ protected:
+  void fill() {
+    const std::uint64_t before = evicted();
+    while (evicted() == before && next_ < 1000) ASSERT_FALSE(send());
+    read_from_disk();
+  }
+
+  void read_from_disk() {
+    ASSERT_TRUE(store_->close());
+    open_again();
+  }
+
+  std::uint64_t evicted() {
+    const store::Accounts all = store::machine_total(store_->ledger().value());
+    return static_cast<std::uint64_t>(all.get(store::account::kEvicted, "quota"));
+  }
+
+  // The page with the row's beginning, which a few others share.
+  void keep_back(std::uint64_t number) {
+    vfs_.fail({.op = Op::kRead,
+               .code = SQLITE_IOERR_READ,
+               .bytes = "number " + std::to_string(10'000 + number)});
+  }
+
+  void expect_to_go_on(int frames) {
+    const std::uint64_t before = evicted();
+    for (int i = 0; i < frames; ++i) {
+      const auto error = send();
+      ASSERT_FALSE(error) << i << ": " << error->message();
+    }
+    EXPECT_GT(vfs_.failures(), 0);
+    EXPECT_GE(evicted() + 10, before + static_cast<std::uint64_t>(frames));
+    EXPECT_EQ(troubles(), Words{"rows_unreadable"});
+  }
+};
+
+TEST_F(FullStore, EvictsBehindAPageNearTheOldestThatTheDiskDoesNotGiveBack) {
+  fill();
+  keep_back(evicted() + 10);
+  expect_to_go_on(60);
+}
+
+TEST_F(FullStore, EvictsBehindAPageInTheMiddleThatTheDiskDoesNotGiveBack) {
+  fill();
+  keep_back(evicted() + 30);
+  expect_to_go_on(60);
+}
+
+// Those rows are found by an index, whose pages can still be read.
+TEST_F(FullStore, EvictsBehindSuchAPageOfCriticalEventsToo) {
+  class_ = event::Class::kCritical;
+  fill();
+  keep_back(evicted() + 10);
+  expect_to_go_on(60);
+}
+
+TEST_F(FullStore, RefusesForNowWhenNothingThatCouldLeaveCanBeRead) {
+  fill();
+  vfs_.fail({.op = Op::kRead, .code = SQLITE_IOERR_READ, .bytes = "number 1"});
+  const std::uint64_t before = evicted();
+  int stored = 0;
+  while (!send() && stored < 100) ++stored;
+  EXPECT_LT(stored, 100);
+  vfs_.heal();
+  clock_.advance(kPauseMax);
+  EXPECT_FALSE(send());
+  EXPECT_GT(evicted(), before);
+}
+
+TEST_F(FullStore, EvictsRowsThatCanBeReadAgainBeforeNewerOnes) {
+  fill();
+  const std::uint64_t kept_back = evicted() + 10;
+  keep_back(kept_back);
+  expect_to_go_on(20);
+  vfs_.heal();
+  clock_.advance(kPauseMax);
+  for (int i = 0; i < 20; ++i) ASSERT_FALSE(send());
+  EXPECT_EQ(troubles(), Words());
+  const auto lent = lease_all(1);
+  ASSERT_TRUE(lent);
+  EXPECT_GT(bodies_of(*lent).front().substr(0, 12), body(kept_back).substr(0, 12));
 }
 
 }  // namespace
