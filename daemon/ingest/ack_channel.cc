@@ -27,9 +27,11 @@ bool AckChannel::reserve(std::uint64_t number, std::uint64_t bytes, std::uint64_
     wants_room_ = true;
     return false;
   }
-  if (share_ && !share_->take(bytes, share_bytes_max)) return false;
+  // Its place first: without memory for it nothing is taken.
   in_flight_.push_back({number, bytes});
-  return true;
+  if (!share_ || share_->take(bytes, share_bytes_max)) return true;
+  in_flight_.pop_back();
+  return false;
 }
 
 void AckChannel::unreserve(std::uint64_t number) {

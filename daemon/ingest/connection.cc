@@ -56,11 +56,12 @@ Connection::Connection(Shared& shared, UniqueFd fd, UniqueFd duplicate, const Se
       channel_(std::make_shared<AckChannel>(shared.loop, std::move(duplicate))),
       reader_(shared.options.frame_bytes_max),
       visit_([this](const FrameReader::Frame& frame) { return take(frame); }),
-      stream_(shared.loop,
-              std::move(fd),
-              {.on_data = [this](std::span<const std::uint8_t> bytes) { read(bytes); },
-               .on_end = [this] { end(); },
-               .allowance = [this] { return allowance(); }}) {
+      stream_(
+          shared.loop,
+          std::move(fd),
+          {.on_data = [this](std::span<const std::uint8_t> bytes) { guard([&] { read(bytes); }); },
+           .on_end = [this] { end(); },
+           .allowance = [this] { return allowance(); }}) {
   channel_->attach(this);
   arm(shared_.options.hello_deadline);
 }
@@ -167,7 +168,8 @@ void Connection::after_reading(const std::optional<Problem>& problem, std::uint6
 
 void Connection::arm(std::chrono::milliseconds deadline) {
   if (!deadline_) {
-    deadline_ = std::make_unique<loop::Timer>(shared_.loop, [this] { on_deadline(); });
+    deadline_ =
+        std::make_unique<loop::Timer>(shared_.loop, [this] { guard([this] { on_deadline(); }); });
   }
   deadline_ms_ = deadline;
   armed_boot_ms_ = shared_.clock.boot_ms();
@@ -218,6 +220,10 @@ void Connection::stop() {
 }
 
 void Connection::channel_changed() {
+  guard([this] { follow_channel(); });
+}
+
+void Connection::follow_channel() {
   if (channel_->finished()) {
     shared_.finished(*this);
     return;
@@ -225,8 +231,10 @@ void Connection::channel_changed() {
   if (channel_->blocked()) {
     if (!writable_) {
       writable_ = std::make_unique<loop::Poll>(shared_.loop, channel_->fd(), [this] {
-        channel_->flush();
-        if (!channel_->blocked()) writable_->stop();
+        guard([this] {
+          channel_->flush();
+          if (!channel_->blocked()) writable_->stop();
+        });
       });
     }
     writable_->start(loop::Poll::Until::kWritable);
@@ -307,6 +315,10 @@ Result<void> Connection::look_up() {
 }
 
 void Connection::high_water_known(const Result<std::optional<std::uint64_t>>& high_water) {
+  guard([&] { welcome(high_water); });
+}
+
+void Connection::welcome(const Result<std::optional<std::uint64_t>>& high_water) {
   if (state_ != State::kLookup) return;
   if (!high_water) {
     close(frame::Code::kDiskUnavailable, "the store cannot be read now");
@@ -422,7 +434,14 @@ Result<void> Connection::submit(store::Append& append, StoreThread::Commit when)
   if (!channel_->reserve(number, append.events.size(), share_max)) {
     return fail(ErrorCode::kResourceExhausted, "too much is on its way through the store");
   }
-  const auto submitted = shared_.store.submit(std::move(append), channel_, when);
+  Result<void> submitted;
+  try {
+    submitted = shared_.store.submit(std::move(append), channel_, when);
+  } catch (const std::bad_alloc&) {
+    // The share is the user's, who may have other connections.
+    channel_->unreserve(number);
+    throw;
+  }
   if (!submitted) {
     channel_->unreserve(number);
     return submitted;

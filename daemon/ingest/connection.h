@@ -17,6 +17,7 @@
 
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -74,12 +75,27 @@ class Connection final : public AckChannel::Owner {
   void refresh_mode();
   void stop();
 
+  // Around everything that the loop calls. A piece of work that finds no memory costs this
+  // connection and nothing else: it is hung up on, without a word, for that would need memory too.
+  // What had not been acknowledged comes again with the same numbers.
+  template <typename Work>
+  void guard(Work work) {
+    try {
+      work();
+    } catch (const std::bad_alloc&) {
+      shared_.finished(*this);
+    }
+  }
+
  private:
   enum class State { kHello, kLookup, kStreaming, kClosing };
   using Next = FrameReader::Next;
 
   void channel_changed() override;
   void high_water_known(const Result<std::optional<std::uint64_t>>& high_water) override;
+
+  void follow_channel();
+  void welcome(const Result<std::optional<std::uint64_t>>& high_water);
 
   // How many bytes may be read now; 0: held.
   std::size_t allowance();

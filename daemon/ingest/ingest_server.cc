@@ -72,7 +72,11 @@ struct IngestServer::Impl {
                .share_waker =
                    std::make_shared<ShareWaker>(ShareWaker{on_loop, [this] { resume_all(); }})} {
     listener.emplace(on_loop, std::move(listening), [this](UniqueFd connection) {
-      accept(std::move(connection));
+      try {
+        accept(std::move(connection));
+      } catch (const std::bad_alloc&) {
+        // Hung up on before it was counted.
+      }
     });
   }
 
@@ -97,9 +101,15 @@ struct IngestServer::Impl {
       return;
     }
     ++stats.connections_total;
-    auto connection = std::make_unique<Connection>(
-        shared, std::move(fd), std::move(duplicate), Connection::Sender{peer->uid, gateway});
-    connections.emplace(connection.get(), std::move(connection));
+    try {
+      auto connection = std::make_unique<Connection>(
+          shared, std::move(fd), std::move(duplicate), Connection::Sender{peer->uid, gateway});
+      Connection* const key = connection.get();
+      connections.emplace(key, std::move(connection));
+    } catch (const std::bad_alloc&) {
+      ++stats.connections_refused;
+      leave(gateway ? std::nullopt : std::optional(peer->uid));
+    }
   }
 
   void refuse(const UniqueFd& fd, std::uint32_t uid, UidLimits::Admission admission) {
@@ -145,7 +155,7 @@ struct IngestServer::Impl {
       std::ranges::rotate(all, all.begin() + first);
     }
     for (Connection* connection : all) {
-      if (connections.contains(connection)) call(*connection);
+      if (connections.contains(connection)) connection->guard([&] { call(*connection); });
     }
   }
 

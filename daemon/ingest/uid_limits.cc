@@ -6,10 +6,9 @@
 namespace telemetryd::ingest {
 
 UidLimits::Admission UidLimits::admit(std::uint32_t uid) {
-  const Admission admission = admit_gateway();
-  if (admission != Admission::kAdmitted) return admission;
+  if (connections_ >= options_.connections_max) return Admission::kTooMany;
   const Admission counted = count_for(uid);
-  if (counted != Admission::kAdmitted) leave_gateway();
+  if (counted == Admission::kAdmitted) ++connections_;
   return counted;
 }
 

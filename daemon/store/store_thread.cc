@@ -114,6 +114,13 @@ class StoreThread::Impl {
   std::thread thread_;
 };
 
+template <typename Element>
+void make_room(std::vector<Element>& elements) {
+  constexpr std::size_t kFirst = 16;
+  if (elements.size() < elements.capacity()) return;
+  elements.reserve(std::max(kFirst, 2 * elements.size()));
+}
+
 // Whoever wakes the thread does it without the lock: the thread would only run into it.
 Result<void> StoreThread::Impl::submit(Append&& frame, std::shared_ptr<AckSink> sink, Commit when) {
   bool full = false;
@@ -133,6 +140,9 @@ Result<void> StoreThread::Impl::submit(Append&& frame, std::shared_ptr<AckSink> 
     } else {
       const bool was_due = due_now_;
       const bool was_empty = waiting_.frames.empty();
+      // A frame without its sink would give all behind it somebody else's answers.
+      make_room(waiting_.frames);
+      make_room(waiting_.sinks);
       note_waiting(frame, when);
       waiting_.frames.push_back(std::move(frame));
       waiting_.sinks.push_back(std::move(sink));
@@ -167,11 +177,12 @@ void StoreThread::Impl::end_burst() {
 }
 
 void StoreThread::Impl::note_waiting(const Append& frame, Commit when) {
+  // First what may want memory: if it fails nothing has changed.
+  const std::uint32_t of_client = due_now_ ? 0 : ++waiting_frames_[frame.client.get()];
   waiting_bytes_ += frame.events.size();
   if (!deadline_) deadline_ = SteadyClock::now() + options_.commit_delay_max;
-  if (due_now_) return;
-  due_now_ = when == Commit::kNow || waiting_bytes_ >= options_.commit_bytes ||
-             ++waiting_frames_[frame.client.get()] >= options_.commit_frames_per_client;
+  due_now_ |= when == Commit::kNow || waiting_bytes_ >= options_.commit_bytes ||
+              of_client >= options_.commit_frames_per_client;
 }
 
 void StoreThread::Impl::commit_now() {
