@@ -31,9 +31,14 @@ void Shares::add(const Owner& owner, Seq seq, std::uint64_t bytes) {
   if (found != owners_.end()) {
     found->second.bytes += bytes;
     found->second.first = std::min(found->second.first, seq);
-  } else if (owners_.size() < kOwnersMax) {
-    owners_.emplace(owner, Share{bytes, seq});
+    return;
   }
+  if (owners_.size() >= kOwnersMax) {
+    ++displaced_;
+    owners_.erase(std::ranges::min_element(
+        owners_, {}, [](const auto& entry) { return entry.second.bytes; }));
+  }
+  owners_.emplace(owner, Share{bytes, seq});
 }
 
 void Shares::remove(const Owner& owner, std::uint64_t bytes) {

@@ -6,7 +6,8 @@
 // little wrong costs fairness, never an event's account.
 //
 // Thread:  store thread; a value.
-// Limits:  kOwnersMax owners; rows of further ones are not evicted while there are others.
+// Limits:  kOwnersMax owners. One more takes the place of the one with the fewest bytes, so that a
+//          flood cannot hide behind many small ones; after as many, all are counted anew.
 
 #pragma once
 
@@ -38,6 +39,11 @@ class Shares {
   void add(const Owner& owner, Seq seq, std::uint64_t bytes);
   void remove(const Owner& owner, std::uint64_t bytes);
 
+  // So much was forgotten that a look at the table knows better, or nothing is known at all.
+  bool outdated() const { return owners_.empty() || displaced_ >= kOwnersMax; }
+
+  bool knows(const Owner& owner) const { return owners_.contains(owner); }
+
   void forget(const Owner& owner) { owners_.erase(owner); }
 
   // Whose oldest row leaves next: of the users at or above the mean of all users, and of their apps
@@ -55,6 +61,7 @@ class Shares {
   };
 
   std::map<Owner, Share> owners_;
+  std::size_t displaced_ = 0;  // owners that made place for others
 };
 
 }  // namespace telemetryd::store

@@ -150,6 +150,7 @@ class SqliteStore final : public Store {
   Result<void> write_eviction(Eviction& eviction);
   Result<void> pass_over(const Result<void>& read, Eviction& eviction);
   Result<void> look_at_older_rows();
+  void count_shares_anew();
   void leave_share(Seq seq, const Owner& owner, std::uint64_t blob_bytes);
   Result<Seq> behind_unreadable(const Owner& owner, Seq at, const Error& cause);
   Result<bool> choose_rows_of(const Owner& owner,
@@ -238,8 +239,9 @@ class SqliteStore final : public Store {
   std::map<Seq, std::uint32_t> next_indexes_;  // rows delivered in part
   std::map<AppId, Cursor> cursors_;
   Shares shares_;
-  Seq first_seq_ = 0;      // of this epoch
-  Seq shares_looked_ = 0;  // rows of earlier epochs before it are in shares_
+  // Rows before the first and from the second on are in shares_; somebody looks at those between.
+  Seq shares_looked_ = 0;
+  Seq shares_added_ = 0;
   UnreadableRows unreadable_;
   std::vector<Seq> wrong_rows_;  // that an eviction met
   EvictionLog eviction_log_;

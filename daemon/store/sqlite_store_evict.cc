@@ -28,19 +28,19 @@ Result<bool> SqliteStore::at_page_limit(std::uint64_t bytes) {
 // A start reads no backlog. The oldest rows are looked at first, and they are those that leave.
 Result<void> SqliteStore::look_at_older_rows() {
   std::optional<Rows> scan;
-  for (int i = 0; i < kLookRowsMax && shares_looked_ < first_seq_; ++i) {
+  for (int i = 0; i < kLookRowsMax && shares_looked_ < shares_added_; ++i) {
     if (!scan) scan.emplace(sql_.scan_rows.query(shares_looked_));
     const auto found = scan->next();
     if (!found) {
       scan.reset();
       TELEMETRYD_ASSIGN(const Seq behind, skip_unreadable(shares_looked_, found.error()));
-      shares_looked_ = std::min(behind, first_seq_);
+      shares_looked_ = std::min(behind, shares_added_);
       continue;
     }
     const Rows& rows = *scan;
-    const Seq seq = *found ? static_cast<Seq>(rows.integer(0)) : first_seq_;
-    shares_looked_ = std::min(seq + 1, first_seq_);
-    if (seq >= first_seq_) return {};
+    const Seq seq = *found ? static_cast<Seq>(rows.integer(0)) : shares_added_;
+    shares_looked_ = std::min(seq + 1, shares_added_);
+    if (seq >= shares_added_) return {};
     shares_.add({static_cast<std::uint32_t>(rows.integer(1)),
                  rows.integer(2),
                  static_cast<event::Class>(rows.integer(5))},
@@ -50,9 +50,16 @@ Result<void> SqliteStore::look_at_older_rows() {
   return {};
 }
 
+// From the oldest row on, a portion with each eviction.
+void SqliteStore::count_shares_anew() {
+  shares_ = Shares();
+  shares_looked_ = 0;
+  shares_added_ = next_seq_;
+}
+
 // A row that left for another reason than eviction.
 void SqliteStore::leave_share(Seq seq, const Owner& owner, std::uint64_t blob_bytes) {
-  const bool counted = seq >= first_seq_ || seq < shares_looked_;
+  const bool counted = seq >= shares_added_ || seq < shares_looked_;
   if (counted) shares_.remove(owner, blob_bytes + kRowOverheadBytes);
 }
 
@@ -60,6 +67,7 @@ void SqliteStore::leave_share(Seq seq, const Owner& owner, std::uint64_t blob_by
 // takes all of it back. In small portions, so that two who have about as much give way in turns.
 Result<Eviction> SqliteStore::plan_eviction(std::uint64_t bytes) {
   retry_unreadable();
+  if (shares_looked_ >= shares_added_ && shares_.outdated()) count_shares_anew();
   Eviction eviction;
   TELEMETRYD_TRY(pass_over(look_at_older_rows(), eviction));
   Shares shares = shares_;
@@ -161,7 +169,7 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
     const auto seq = static_cast<Seq>(rows.integer(0));
     at = seq + 1;
     // Rows that nobody has looked at are in no share; another eviction looks further.
-    if (seq >= shares_looked_ && seq < first_seq_) {
+    if (seq >= shares_looked_ && seq < shares_added_) {
       passed_one_that_stays = true;
       more = false;
       break;
@@ -188,6 +196,11 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
     eviction.bytes += row_bytes;
     shares.remove(owner, row_bytes);
     eviction.rows.push_back(seq);
+    // That was the last one; nobody needs to look through everybody else's for another.
+    if (!shares.knows(owner)) {
+      more = false;
+      break;
+    }
   }
   if (more || passed_one_that_stays) {
     shares.passed(owner, first);

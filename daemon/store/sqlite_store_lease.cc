@@ -117,6 +117,8 @@ void SqliteStore::retry_unreadable() {
   const auto from = unreadable_.forget_due(clock_.boot_ms());
   if (!from) return;
   for (auto& [app, cursor] : cursors_) cursor.lease_from = std::min(cursor.lease_from, *from);
+  // Nor has anybody counted what could not be read.
+  if (*from < shares_looked_) count_shares_anew();
 }
 
 Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Cursor*>& cursors) {

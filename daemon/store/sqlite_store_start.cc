@@ -283,7 +283,7 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
   ++epoch_;
   epoch_random_ = random_bytes16();
   next_seq_ = (epoch_ << kSeqCounterBits) + 1;
-  first_seq_ = next_seq_;
+  shares_added_ = next_seq_;
   TELEMETRYD_ASSIGN(Statement insert,
                     db_.prepare("INSERT INTO epochs(number, random, started_unix_ms, boot_id) "
                                 "VALUES(?,?,?,?)"));

@@ -549,5 +549,21 @@ TEST_F(FullStore, EvictsRowsThatCanBeReadAgainBeforeNewerOnes) {
   EXPECT_GT(bodies_of(*lent).front().substr(0, 12), body(kept_back).substr(0, 12));
 }
 
+// None of them could be counted as anybody's when room was looked for first.
+TEST_F(FullStore, EvictsOldRowsFirstWhenAllOfThemCanBeReadAgain) {
+  fill();
+  ASSERT_FALSE(send());
+  const std::uint64_t newest = next_;
+  vfs_.fail({.op = Op::kRead, .code = SQLITE_IOERR_READ, .bytes = "number 1"});
+  for (int i = 0; i < 5; ++i) (void)send();
+  vfs_.heal();
+  clock_.advance(kPauseMax);
+  for (int i = 0; i < 40; ++i) ASSERT_FALSE(send());
+  const auto lent = lease_all(1000);
+  ASSERT_TRUE(lent);
+  const std::vector<std::string> left = bodies_of(*lent);
+  EXPECT_NE(std::ranges::find(left, body(newest - 1)), left.end());
+}
+
 }  // namespace
 }  // namespace telemetryd::test
