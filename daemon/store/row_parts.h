@@ -113,7 +113,7 @@ struct Gone {
 // What a commit or a settlement removes to make room for itself.
 struct Eviction {
   Moves moves;
-  std::vector<Seq> rows;
+  std::set<Seq> rows;              // each is chosen once, though it is there until the transaction
   std::vector<Seq> wrong;          // whose columns are not what was written; they stay for now
   std::vector<std::int64_t> dead;  // dead letters, by id
   std::uint64_t bytes = 0;

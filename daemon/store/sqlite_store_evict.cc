@@ -174,6 +174,7 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
       more = false;
       break;
     }
+    if (eviction.rows.contains(seq)) continue;
     const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
     if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
       passed_one_that_stays = true;
@@ -195,7 +196,7 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
     const std::uint64_t row_bytes = static_cast<std::uint64_t>(rows.integer(4)) + kRowOverheadBytes;
     eviction.bytes += row_bytes;
     shares.remove(owner, row_bytes);
-    eviction.rows.push_back(seq);
+    eviction.rows.insert(seq);
     // That was the last one; nobody needs to look through everybody else's for another.
     if (!shares.knows(owner)) {
       more = false;

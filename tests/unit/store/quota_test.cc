@@ -84,6 +84,18 @@ TEST_F(Quota, LeasedRowsStay) {
   EXPECT_EQ(account("delivered"), 1);
 }
 
+TEST_F(Quota, WhatLeavesInSeveralPortionsIsCountedOnceBesideARowThatStays) {
+  start(store::WhenFull::kEvictOldest);
+  commit({big(1)});
+  const auto held = lease(lease_of({"shop"}, 1));
+  std::uint64_t sent = 1 + fill(2);
+  std::vector<store::Append> group;
+  for (int i = 0; i < 30; ++i) group.push_back(big(++sent));
+  commit(group);
+  EXPECT_EQ(account("queued") + account("evicted", "quota"), static_cast<std::int64_t>(sent));
+  EXPECT_TRUE(store_->check_ledger()->balanced);
+}
+
 TEST_F(Quota, DeadLettersLeaveWhenNoRowIsLeftToEvict) {
   start(store::WhenFull::kEvictOldest);
   std::uint64_t number = 1;
