@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <map>
+#include <new>
 #include <optional>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -136,6 +137,18 @@ MHD_Result refuse(MHD_Connection* connection,
   return respond(connection, {status, kJson, error_body(code, message)});
 }
 
+MHD_Result respond_without_memory(MHD_Connection* connection) {
+  static std::string body =
+      R"({"error":{"code":"unavailable","message":"no memory for this request; try again"}})"
+      "\n";
+  MHD_Response* response =
+      MHD_create_response_from_buffer(body.size(), body.data(), MHD_RESPMEM_PERSISTENT);
+  if (response == nullptr) return MHD_NO;
+  MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+  queue(connection, response, MHD_HTTP_SERVICE_UNAVAILABLE, kJson);
+  return MHD_YES;
+}
+
 ssize_t read_stream(void* exchange, std::uint64_t /*position*/, char* out, std::size_t size) {
   return (*static_cast<std::shared_ptr<Exchange>*>(exchange))->read(out, size);
 }
@@ -182,7 +195,11 @@ struct AdminServer::Impl {
                             MHD_ConnectionNotificationCode code) {
     auto& impl = *static_cast<Impl*>(self);
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-      *context = impl.arrive(connection);
+      try {
+        *context = impl.arrive(connection);
+      } catch (const std::bad_alloc&) {
+        *context = nullptr;  // begin() refuses whoever is not known
+      }
     } else {
       impl.leave(static_cast<Guest*>(*context));
       impl.door->left();
@@ -199,37 +216,47 @@ struct AdminServer::Impl {
                                void** context) {
     auto& impl = *static_cast<Impl*>(self);
     auto*& request = reinterpret_cast<Request*&>(*context);
-    if (request == nullptr) return impl.begin(connection, url, method, request);
-    if (*size > 0) {
-      if (request->call.body.size() + *size > kBodyBytesMax) return MHD_NO;
-      request->call.body.append(data, *size);
-      *size = 0;
-      return MHD_YES;
+    const bool in_the_body = *size > 0;
+    try {
+      if (request == nullptr) return impl.begin(connection, url, method, request);
+      if (in_the_body) return take_body(*request, data, size);
+      return impl.go_on(connection, *request);
+    } catch (const std::bad_alloc&) {
+      // The library takes no answer in the middle of a body.
+      return in_the_body ? MHD_NO : respond_without_memory(connection);
     }
-    return impl.go_on(connection, *request);
+  }
+
+  static MHD_Result take_body(Request& request, const char* data, std::size_t* size) {
+    if (request.call.body.size() + *size > kBodyBytesMax) return MHD_NO;
+    request.call.body.append(data, *size);
+    *size = 0;
+    return MHD_YES;
   }
 
   static void on_completed(void* self,
                            MHD_Connection* /*connection*/,
                            void** context,
                            MHD_RequestTerminationCode /*code*/) {
-    auto* request = static_cast<Request*>(*context);
+    const std::unique_ptr<Request> request(static_cast<Request*>(*context));
     if (request == nullptr) return;
     *context = nullptr;
     request->exchange->completed();
-    if (request->exchange->streaming()) {
-      auto& impl = *static_cast<Impl*>(self);
+    if (!request->exchange->streaming()) return;
+    auto& impl = *static_cast<Impl*>(self);
+    try {
       (void)impl.loop.post([watches = std::weak_ptr(impl.watches), id = request->exchange->id()] {
         if (const auto alive = watches.lock()) alive->remove(id);
       });
+    } catch (const std::bad_alloc&) {
+      // The watch sees the end of the connection itself.
     }
-    delete request;
   }
 
   Guest* arrive(MHD_Connection* connection) {
     if (!named) pthread_setname_np(pthread_self(), "tlm-admin");
     named = true;
-    auto* guest = new Guest;
+    auto guest = std::make_unique<Guest>();
     const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     guest->fd = info == nullptr ? -1 : info->connect_fd;
     const Result<Peer> peer = peer_of(guest->fd, admin_group);
@@ -246,7 +273,7 @@ struct AdminServer::Impl {
       }
     }
     if (guest->refused) turn_away(guest->fd);
-    return guest;
+    return guest.release();
   }
 
   // Says why and ends the connection at once, so that it holds no place.
@@ -307,11 +334,14 @@ struct AdminServer::Impl {
                     "resource_exhausted",
                     "the body may have " + std::to_string(kBodyBytesMax) + " bytes");
     }
-    request = new Request;
-    request->route = &*route;
-    request->call = {.peer = guest->peer, .method = method, .path = url, .query = {}, .body = {}};
-    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, add_argument, &request->call);
-    request->exchange = std::make_shared<Exchange>(shared, connection, guest->fd);
+    auto made = std::make_unique<Request>();
+    made->route = &*route;
+    made->call = {.peer = guest->peer, .method = method, .path = url, .query = {}, .body = {}};
+    Arguments arguments{.query = made->call.query};
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, add_argument, &arguments);
+    if (arguments.incomplete) return respond_without_memory(connection);
+    made->exchange = std::make_shared<Exchange>(shared, connection, guest->fd);
+    request = made.release();
     return MHD_YES;
   }
 
@@ -319,12 +349,23 @@ struct AdminServer::Impl {
     return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
   }
 
-  static MHD_Result add_argument(void* call,
+  struct Arguments {
+    std::map<std::string, std::string>& query;
+    bool incomplete = false;
+  };
+
+  static MHD_Result add_argument(void* to,
                                  MHD_ValueKind /*kind*/,
                                  const char* key,
                                  const char* value) {
-    static_cast<Call*>(call)->query[key] = value == nullptr ? "" : value;
-    return MHD_YES;
+    auto& arguments = *static_cast<Arguments*>(to);
+    try {
+      arguments.query[key] = value == nullptr ? "" : value;
+      return MHD_YES;
+    } catch (const std::bad_alloc&) {
+      arguments.incomplete = true;  // the library is in between
+      return MHD_NO;
+    }
   }
 
   // The whole request is here, or its answer: the library calls again after a resumption.
@@ -337,19 +378,43 @@ struct AdminServer::Impl {
       }
     }
     const Answer answer = request.exchange->take();
+    if (answer.status != 0 && answer.content_type.empty()) {
+      return respond_without_memory(connection);
+    }
     return answer.status == 0 ? respond_stream(connection, request.exchange)
                               : respond(connection, answer);
   }
 
   void hand_over(Request& request) {
-    Reply reply = make_reply(request.exchange);
-    const Route* route = request.route;
-    const Result<void> posted =
-        loop.post([route, call = std::move(request.call), reply, alive = std::weak_ptr(watches)] {
-          // The routes are gone with the server; the reply then says so by itself.
-          if (!alive.expired()) route->handle(call, reply);
-        });
-    if (!posted) reply.error(posted.error());
+    // Its end without an answer is an answer too, so it ends last.
+    std::optional<Reply> reply;
+    try {
+      reply = make_reply(request.exchange);
+      const Route* route = request.route;
+      const Result<void> posted = loop.post(
+          [route, call = std::move(request.call), to = *reply, alive = std::weak_ptr(watches)] {
+            // The routes are gone with the server; the reply then says so by itself.
+            if (!alive.expired()) handle(*route, call, to);
+          });
+      if (!posted) reply->error(posted.error());
+    } catch (const std::bad_alloc&) {
+      request.exchange->answer_without_memory();
+    }
+  }
+
+  // A handler that only reads can end anywhere. Of one that changes something half may be done: the
+  // process ends there, and starts again from what is on the disk.
+  static void handle(const Route& route, const Call& call, const Reply& reply) {
+    if (route.method != "GET") return handle_whole(route, call, reply);
+    try {
+      route.handle(call, reply);
+    } catch (const std::bad_alloc&) {
+      reply.without_memory();
+    }
+  }
+
+  static void handle_whole(const Route& route, const Call& call, const Reply& reply) noexcept {
+    route.handle(call, reply);
   }
 
   loop::Loop& loop;
@@ -380,7 +445,11 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(loop::Loop& loop,
   impl->shared->on_stream =
       [&loop, watches = std::weak_ptr(impl->watches)](const std::shared_ptr<Exchange>& exchange) {
         (void)loop.post([watches, exchange] {
-          if (const auto alive = watches.lock()) alive->add(exchange);
+          try {
+            if (const auto alive = watches.lock()) alive->add(exchange);
+          } catch (const std::bad_alloc&) {
+            exchange->hang_up();  // unwatched it would stay for ever
+          }
         });
       };
   const BlockedSignals blocked;

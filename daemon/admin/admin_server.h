@@ -50,6 +50,8 @@ class Reply {
   void text(unsigned status, std::string content_type, std::string body) const;
   // {"error":{"code":...,"message":...}} with the HTTP status that fits the code.
   void error(const Error& error) const;
+  // 503, for an answer that there was no memory for.
+  void without_memory() const noexcept;
   // Begins a chunked NDJSON stream. push() returns false when the reader is gone or too slow; then
   // stop pushing.
   void begin_stream() const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <fcntl.h>
+#include <new>
 
 #include <microhttpd.h>
 #include <nlohmann/json.hpp>
@@ -32,9 +33,12 @@ unsigned http_status(ErrorCode code) {
 }  // namespace
 
 std::string error_body(std::string_view code, std::string_view message) {
-  const nlohmann::json body = {{"error", {{"code", code}, {"message", message}}}};
-  // A message may quote what a client sent.
-  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  // A message may quote what a client sent. Texts only: the library's objects allocate while they
+  // are destroyed, which ends the process when there is no memory.
+  const auto quoted = [](std::string_view text) {
+    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  };
+  return R"({"error":{"code":)" + quoted(code) + R"(,"message":)" + quoted(message) + "}}\n";
 }
 
 Exchange::Exchange(std::shared_ptr<Shared> shared, MHD_Connection* connection, int fd)
@@ -55,6 +59,11 @@ void Exchange::resume() {
   MHD_resume_connection(connection_);
 }
 
+bool Exchange::answered() {
+  const MutexLock lock(shared_->mutex);
+  return answered_;
+}
+
 bool Exchange::streaming() {
   const MutexLock lock(shared_->mutex);
   return streaming_;
@@ -65,6 +74,14 @@ void Exchange::answer(Answer answer) {
   if (answered_) return;
   answered_ = true;
   answer_ = std::move(answer);
+  resume();
+}
+
+void Exchange::answer_without_memory() noexcept {
+  const MutexLock lock(shared_->mutex);
+  if (answered_) return;
+  answered_ = true;
+  answer_ = {.status = MHD_HTTP_SERVICE_UNAVAILABLE, .content_type = {}, .body = {}};
   resume();
 }
 
@@ -92,10 +109,13 @@ bool Exchange::push(std::string line) {
     unsent_.erase(0, unsent_from_);
     unsent_from_ = 0;
   }
-  unsent_ += line;
-  unsent_ += '\n';
+  try {
+    unsent_.append(line).append(1, '\n');
+  } catch (const std::bad_alloc&) {
+    gone_ = true;
+  }
   resume();
-  return true;
+  return !gone_;
 }
 
 void Exchange::end_stream() {
@@ -188,14 +208,22 @@ struct Reply::State {
   explicit State(std::shared_ptr<Exchange> of) : exchange(std::move(of)) {}
 
   ~State() {
-    exchange->answer({MHD_HTTP_INTERNAL_SERVER_ERROR,
-                      kJson,
-                      error_body(to_string(ErrorCode::kInternal), "no handler answered")});
+    if (!exchange->answered()) answer_for_the_handler();
     exchange->end_stream();
   }
 
   State(const State&) = delete;
   State& operator=(const State&) = delete;
+
+  void answer_for_the_handler() const {
+    try {
+      exchange->answer({MHD_HTTP_INTERNAL_SERVER_ERROR,
+                        kJson,
+                        error_body(to_string(ErrorCode::kInternal), "no handler answered")});
+    } catch (const std::bad_alloc&) {
+      exchange->answer_without_memory();
+    }
+  }
 
   std::shared_ptr<Exchange> exchange;
 };
@@ -214,6 +242,10 @@ void Reply::text(unsigned status, std::string content_type, std::string body) co
 void Reply::error(const Error& error) const {
   state_->exchange->answer(
       {http_status(error.code()), kJson, error_body(to_string(error.code()), error.message())});
+}
+
+void Reply::without_memory() const noexcept {
+  state_->exchange->answer_without_memory();
 }
 
 void Reply::begin_stream() const {

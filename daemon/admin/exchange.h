@@ -41,8 +41,8 @@ struct Shared {
 };
 
 struct Answer {
-  unsigned status = 0;  // 0: none yet
-  std::string content_type;
+  unsigned status = 0;       // 0: none yet
+  std::string content_type;  // empty: there was no memory for an answer
   std::string body;
 };
 
@@ -54,8 +54,11 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   // Any thread.
   std::uint64_t id() const { return id_; }
 
+  bool answered();
   bool streaming();
   void answer(Answer answer);
+  // 503; takes no memory.
+  void answer_without_memory() noexcept;
   void begin_stream();
   bool push(std::string line);
   void end_stream();

@@ -1,9 +1,11 @@
 // support/failing_new.h: an operator new that finds no memory when a test says so. A program that
 // links failing_new.cc has it in the place of the library's.
 //
-// Thread:  each has its own countdown; only what runs on the test's thread fails.
+// Thread:  each has a countdown of its own, and all that are not exempt share another.
 
 #pragma once
+
+#include <atomic>
 
 namespace telemetryd::test {
 
@@ -15,6 +17,17 @@ struct Allocations {
   bool failed = false;      // one has
 };
 
+// Of this thread.
 Allocations& allocations();
+
+// Of all threads but those that are exempt. At most one test at a time.
+struct SharedAllocations {
+  std::atomic<long> left = kAllSucceed;
+  std::atomic<bool> fails_on = false;
+  std::atomic<bool> failed = false;
+};
+
+SharedAllocations& shared_allocations();
+void exempt_this_thread();
 
 }  // namespace telemetryd::test
