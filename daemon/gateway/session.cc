@@ -1,6 +1,7 @@
 #include "gateway/session.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "base/log.h"
@@ -36,8 +37,18 @@ void Session::cancelled() {
   end({.code = StatusCode::kCancelled, .text = "the call was cancelled", .retry_after = {}});
 }
 
+// Most of the memory of a call is its message. When there is none for it, what was taken for it is
+// free again, and the few bytes of a refusal come out of that.
 std::function<void()> Session::prepare(std::string_view message) {
-  auto request = std::make_shared<std::expected<Request, Status>>(take_in(message));
+  try {
+    return taking(take_in(message));
+  } catch (const std::bad_alloc&) {
+    return taking(std::unexpected(exhausted("no memory for this request; send it again")));
+  }
+}
+
+std::function<void()> Session::taking(std::expected<Request, Status> taken) {
+  auto request = std::make_shared<std::expected<Request, Status>>(std::move(taken));
   return [this, self = shared_from_this(), request] { take(std::move(*request)); };
 }
 

@@ -55,6 +55,7 @@ class Session final : public Call, public Waiter {
 
  private:
   std::expected<Request, Status> take_in(std::string_view message) const;  // any thread
+  std::function<void()> taking(std::expected<Request, Status> taken);
   void take(std::expected<Request, Status> request);
   void take_publish(Request request);
   void take_stream(Request request);
