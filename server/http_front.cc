@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <new>
 #include <utility>
 
 #include "server/client_certificate.h"
@@ -14,6 +15,7 @@ constexpr std::size_t kHeadBytesMax = 16u << 10;
 // What is read and thrown away to answer a refused request in peace.
 constexpr std::uint64_t kDiscardBytesMax = 2u << 20;
 constexpr std::uint64_t kBodyStepBytes = 512u << 10;
+constexpr std::int64_t kComeAgainS = 1;
 
 MHD_Result collect_header(void* cls, MHD_ValueKind, const char* key, const char* value) {
   auto& head = *static_cast<RequestHead*>(cls);
@@ -151,15 +153,37 @@ MHD_Result HttpServer::Impl::body_arrived(HttpRequest& request,
   // The library never gives more than Content-Length; a body without one has nothing reserved.
   if (request.exchange != nullptr) {
     if (request.body.size() + *size > request.body_bytes_reserved) return MHD_NO;
-    if (request.body.empty()) request.body.reserve(request.body_bytes_reserved);
-    request.body.append(data, *size);
+    try {
+      if (request.body.empty()) request.body.reserve(request.body_bytes_reserved);
+      request.body.append(data, *size);
+    } catch (const std::bad_alloc&) {
+      refuse_without_memory(request);  // the rest is read and thrown away
+    }
   }
   *size = 0;
   return MHD_YES;
 }
 
+// Most of a request's memory is its body and what is read from it; all of that is free again when
+// the few bytes of this answer are made.
+void HttpServer::Impl::refuse_without_memory(HttpRequest& request) {
+  request.exchange.reset();
+  request.body = {};
+  request.answer = error_answer(
+      503, "service_unavailable", "no memory for this request; send it again", kComeAgainS);
+}
+
+std::optional<Answer> HttpServer::Impl::receive(HttpRequest& request) {
+  try {
+    return request.exchange->receive(std::move(request.body));
+  } catch (const std::bad_alloc&) {
+    refuse_without_memory(request);
+    return request.answer;
+  }
+}
+
 MHD_Result HttpServer::Impl::body_ended(MHD_Connection* connection, HttpRequest& request) {
-  if (!request.answer) request.answer = request.exchange->receive(std::move(request.body));
+  if (!request.answer) request.answer = receive(request);
   if (request.answer) {
     deadlines_.set(descriptor(connection), limits_.body_time_max);
     return send(connection, *request.answer);

@@ -61,6 +61,8 @@ class HttpServer::Impl {
   // Routes and admits, from the headers alone.
   void admit(const RequestHead& head, std::size_t head_bytes, bool trusted, HttpRequest& request);
   bool reserve(std::uint64_t bytes);
+  std::optional<Answer> receive(HttpRequest& request);
+  void refuse_without_memory(HttpRequest& request);
   MHD_Result send(MHD_Connection* connection, const Answer& answer);
 
   const std::uint16_t port_;

@@ -20,7 +20,8 @@ bool fails(Allocations& of) {
   return true;
 }
 
-bool fails(SharedAllocations& of) {
+bool fails(SharedAllocations& of, std::size_t size) {
+  if (size < of.bytes_min) return false;
   long left = of.left;
   long after = 0;
   do {
@@ -48,7 +49,7 @@ void exempt_this_thread() {
 }
 
 void* allocate(std::size_t size) {
-  if (fails(allocations()) || (!exempt && fails(shared))) throw std::bad_alloc();
+  if (fails(allocations()) || (!exempt && fails(shared, size))) throw std::bad_alloc();
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }

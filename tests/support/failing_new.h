@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 
 namespace telemetryd::test {
 
@@ -22,6 +23,7 @@ Allocations& allocations();
 
 // Of all threads but those that are exempt. At most one test at a time.
 struct SharedAllocations {
+  std::atomic<std::size_t> bytes_min = 0;  // smaller ones are not counted and never fail
   std::atomic<long> left = kAllSucceed;
   std::atomic<bool> fails_on = false;
   std::atomic<bool> failed = false;
