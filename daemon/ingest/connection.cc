@@ -219,10 +219,6 @@ void Connection::stop() {
   close(frame::Code::kStopping, "the daemon is stopping");
 }
 
-void Connection::channel_changed() {
-  guard([this] { follow_channel(); });
-}
-
 void Connection::follow_channel() {
   if (channel_->finished()) {
     shared_.finished(*this);

@@ -91,7 +91,10 @@ class Connection final : public AckChannel::Owner {
   enum class State { kHello, kLookup, kStreaming, kClosing };
   using Next = FrameReader::Next;
 
-  void channel_changed() override;
+  void channel_changed() override {
+    guard([this] { follow_channel(); });
+  }
+
   void high_water_known(const Result<std::optional<std::uint64_t>>& high_water) override;
 
   void follow_channel();
