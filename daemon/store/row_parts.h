@@ -40,6 +40,7 @@ struct StoredRow {
   std::string context;
   std::string blob;
   bool damaged = false;
+  bool columns_right = false;  // they have a checksum, and it matches
 };
 
 // Rows that a start found damaged before the tables had said what they say. In memory they are

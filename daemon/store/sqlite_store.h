@@ -104,6 +104,7 @@ class SqliteStore final : public Store {
   Result<std::map<AppId, CountedRows>> count_rows(const std::set<Seq>& without);
   Result<Moves> follow_rows(const std::set<Seq>& without);
   Result<void> correct_books();
+  Result<void> recount();
 
   // sqlite_store.cc
   Result<void> write_witness(bool sync, bool clean);
@@ -177,6 +178,7 @@ class SqliteStore final : public Store {
 
   // sqlite_store_lease.cc
   Result<std::optional<StoredRow>> load_row(Seq seq);
+  Result<Moves> moves_of_damaged(const std::vector<StoredRow>& rows, const std::set<Seq>& seqs);
   Result<void> remove_damaged(const std::vector<StoredRow>& rows);
   Result<void> remove_wrong(const std::vector<Seq>& seqs);
   bool columns_right(const Rows& rows, int first) const;
@@ -244,6 +246,8 @@ class SqliteStore final : public Store {
   Seq shares_added_ = 0;
   UnreadableRows unreadable_;
   std::vector<Seq> wrong_rows_;  // that an eviction met
+  bool recount_due_ = false;     // of the rows' bytes
+  std::optional<BootMs> recounted_boot_ms_;
   EvictionLog eviction_log_;
   std::uint64_t gaps_ = 0;  // clients ahead of the store since the log last spoke of them
   std::optional<BootMs> gap_logged_boot_ms_;

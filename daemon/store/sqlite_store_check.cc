@@ -8,6 +8,8 @@
 namespace telemetryd::store {
 namespace {
 
+constexpr BootMs kRecountIntervalMs = 60'000;
+
 void compare_account(const std::string& app,
                      std::string_view account_name,
                      std::int64_t booked,
@@ -87,6 +89,19 @@ Result<void> SqliteStore::correct_books() {
   if (unbelievable) TELEMETRYD_TRY(Books::drop_unbelievable(db_));
   books_.apply(correction_);
   log::error("ledger_corrected", {{"accounts", correction_.all().size()}});
+  return {};
+}
+
+// After rows whose blobs had another length than was written; once for all that a while brings.
+Result<void> SqliteStore::recount() {
+  const BootMs now = clock_.boot_ms();
+  if (!recount_due_) return {};
+  if (recounted_boot_ms_ && now - *recounted_boot_ms_ < kRecountIntervalMs) return {};
+  recounted_boot_ms_ = now;
+  TELEMETRYD_ASSIGN(const Moves moves, follow_rows({}));
+  TELEMETRYD_TRY(transact([&] { return books_.write(moves); }));
+  books_.apply(moves);
+  recount_due_ = false;
   return {};
 }
 

@@ -105,6 +105,9 @@ void SqliteStore::expire_due() {
   if (auto removed = remove_wrong(std::exchange(wrong_rows_, {})); !removed) {
     log::warn("damaged_rows_stay", {{"cause", removed.error().message()}});
   }
+  if (auto counted = recount(); !counted) {
+    log::warn("bytes_not_counted", {{"cause", counted.error().message()}});
+  }
   if (options_.event_age_max.count() == 0 || now < expire_boot_ms_) return;
   if (auto done = expire_rows(now); !done) {
     expire_boot_ms_ = now + kExpireRetryMs;

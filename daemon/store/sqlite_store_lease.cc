@@ -28,6 +28,7 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
                            .instance = rows.bytes(10),
                            .last_frame = static_cast<std::uint64_t>(rows.integer(11))};
   const bool right = columns_match(rows.integer(7), columns) && !books_.name(row.app).empty();
+  row.columns_right = right && !columns.instance.empty();
   row.damaged = !right || !content_matches(rows.integer(7), row.context, row.blob);
   // The blob knows better than columns that are not what was written.
   if (!right) row.count = count_events(row.blob).value_or(0);
@@ -37,15 +38,28 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
   return std::optional(std::move(row));
 }
 
-// The damage may be in the very columns that say what a row added to the books, so these follow
-// what is left.
+// Where the columns are what was written they say what the rows added to the books. Otherwise the
+// books follow what is left, which takes a look at all rows.
+Result<Moves> SqliteStore::moves_of_damaged(const std::vector<StoredRow>& rows,
+                                            const std::set<Seq>& seqs) {
+  if (!std::ranges::all_of(rows, &StoredRow::columns_right)) return follow_rows(seqs);
+  Moves moves;
+  for (const StoredRow& row : rows) {
+    const std::int64_t events = row.count - std::min(row.count, row.next_index);
+    moves.add(row.app, account::kQueued, reason::kNone, -events);
+    moves.add(row.app, account::kLost, reason::kDamage, events);
+    moves.add(row.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(row.bytes));
+  }
+  return moves;
+}
+
 Result<void> SqliteStore::remove_damaged(const std::vector<StoredRow>& rows) {
   std::set<Seq> seqs;
   for (const StoredRow& row : rows) {
     log_damaged(row, row.count - std::min(row.count, row.next_index));
     seqs.insert(row.seq);
   }
-  TELEMETRYD_ASSIGN(const Moves moves, follow_rows(seqs));
+  TELEMETRYD_ASSIGN(const Moves moves, moves_of_damaged(rows, seqs));
   const auto written = transact([&]() -> Result<void> {
     for (const Seq seq : seqs) TELEMETRYD_TRY(delete_row(seq));
     return books_.write(moves);
@@ -55,6 +69,8 @@ Result<void> SqliteStore::remove_damaged(const std::vector<StoredRow>& rows) {
   for (const StoredRow& row : rows) {
     next_indexes_.erase(row.seq);
     leave_share(row.seq, {row.uid, row.app, row.persistence_class}, row.bytes);
+    // No column says how long the blob was, and this one may not be.
+    recount_due_ |= count_events(row.blob) != row.count;
   }
   return {};
 }

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include "store/database.h"
 #include "store/quarantine.h"
 #include "support/failing_vfs.h"
 #include "unit/store/store_helpers.h"
@@ -462,6 +463,30 @@ TEST_F(Faults, WithoutDescriptorsAnErasureIsDoneAndEventsComeOn) {
   EXPECT_FALSE(send());
   EXPECT_FALSE(deliver());
   EXPECT_EQ(troubles(), Words());
+}
+
+TEST_F(Faults, ADamagedRowIsCountedLostWhileOthersCannotBeRead) {
+  for (int i = 0; i < 40; ++i) ASSERT_FALSE(send());
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  {
+    auto db = store::Database::open((dir_ / "events.db").native(), "");
+    ASSERT_TRUE(db);
+    ASSERT_TRUE(db->exec("UPDATE events SET blob = zeroblob(length(blob)) WHERE last_frame = 2"));
+    ASSERT_TRUE(db->exec("UPDATE events SET blob = x'0A0158' WHERE last_frame = 3"));
+  }
+  open();
+  vfs_.fail({.op = Op::kRead, .code = SQLITE_IOERR_READ, .bytes = "number 10020"});
+  const auto lent = lease_all();
+  ASSERT_TRUE(lent) << lent.error().message();
+  EXPECT_GE(lent->events, 30u);
+  EXPECT_LT(lent->events, 38u);
+  const store::Accounts all = store::machine_total(store_->ledger().value());
+  EXPECT_EQ(all.get(store::account::kLost, "damage"), 2);
+  EXPECT_EQ(all.get(store::account::kQueued), 38);
+  vfs_.heal();
+  // What the second one had been longer than it is follows with the next upkeep.
+  idle_for(1);
 }
 
 // At the quota the oldest rows leave, and here the disk does not give some of them back.
