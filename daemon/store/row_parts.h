@@ -115,7 +115,7 @@ struct Gone {
 struct Eviction {
   Moves moves;
   std::set<Seq> rows;              // each is chosen once, though it is there until the transaction
-  std::vector<Seq> wrong;          // whose columns are not what was written; they stay for now
+  std::set<Seq> wrong;             // whose columns are not what was written; they stay for now
   std::vector<std::int64_t> dead;  // dead letters, by id
   std::uint64_t bytes = 0;
   std::optional<Shares> shares;     // as they are once it is committed

@@ -174,6 +174,7 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
       more = false;
       break;
     }
+    // Chosen with an earlier portion.
     if (eviction.rows.contains(seq)) continue;
     const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
     if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
@@ -182,11 +183,11 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
     }
     if (theirs && !columns_right(rows, 5)) {
       // It leaves as damaged, in a transaction of its own.
-      eviction.wrong.push_back(seq);
+      eviction.wrong.insert(seq);
       passed_one_that_stays = true;
       continue;
     }
-    if (!passed_one_that_stays) first = seq;
+    if (!passed_one_that_stays) first = seq + 1;
     if (!theirs) continue;
     const auto partial = next_indexes_.find(seq);
     const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
@@ -231,7 +232,7 @@ Result<void> SqliteStore::write_eviction(Eviction& eviction) {
 
 void SqliteStore::apply_eviction(const Eviction& eviction) {
   if (eviction.shares) shares_ = *eviction.shares;
-  wrong_rows_ = eviction.wrong;
+  wrong_rows_.assign(eviction.wrong.begin(), eviction.wrong.end());
   if (eviction.empty()) return;
   books_.apply(eviction.moves);
   for (const Seq seq : eviction.rows) next_indexes_.erase(seq);
