@@ -44,7 +44,8 @@ struct CommitPlan {
   std::unordered_map<ClientKey, PlannedClient, ClientKeyHash> clients;
   NewApps new_apps;
   Moves moves;
-  std::uint64_t bytes = 0;  // of all rows
+  std::uint64_t bytes = 0;      // events of all rows
+  std::uint64_t footprint = 0;  // what the tables grow by: contexts, columns and entries too
 
   bool writes_nothing() const { return rows.empty() && moves.empty() && !any_client_moved; }
 

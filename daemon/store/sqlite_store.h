@@ -192,8 +192,13 @@ class SqliteStore final : public Store {
   // sqlite_store_settle.cc
   Result<void> settle_now(const Settlement& settlement, const std::vector<LeasedPart>& parts);
   Result<void> write_settlement(const Settlement& settlement, const std::vector<LeasedPart>& parts);
-  Result<void> settle_part(const LeasedPart& part, const Settlement& settlement, Moves& moves);
-  Result<std::uint32_t> park(const LeasedPart& part, const Settlement& settlement);
+  Result<void> settle_part(const LeasedPart& part,
+                           const Settlement& settlement,
+                           Moves& moves,
+                           std::uint64_t& footprint);
+  Result<std::uint32_t> park(const LeasedPart& part,
+                             const Settlement& settlement,
+                             std::uint64_t& footprint);
   Result<void> delete_row(Seq seq);
   void end_lease(LeaseId lease);
 

@@ -147,12 +147,14 @@ Result<CommitPlan> SqliteStore::plan_group(std::span<const Append> group) {
                          });
   for (const PlannedRow& row : plan.rows) {
     plan.bytes += row.bytes;
+    plan.footprint += row.bytes + row.frames.front()->client->context.size() + kRowOverheadBytes;
     add_row(plan.moves, row.app, row.summary.count, static_cast<std::int64_t>(row.bytes));
     if constexpr (sabotage::kLedgerOffByOne) {
       plan.moves.add(row.app, account::kQueued, reason::kNone, 1);
       plan.rows_say_it_all = false;
     }
   }
+  plan.footprint += (plan.clients.size() + plan.moves.all().size()) * kRowOverheadBytes;
   return plan;
 }
 
@@ -318,7 +320,7 @@ Result<std::vector<Answer>> SqliteStore::commit_group(std::span<const Append> gr
     }
     const bool full = written.error().code() == ErrorCode::kResourceExhausted;
     if (!full) return fail(written.error());
-    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.bytes));
+    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(plan.footprint));
     if (!by_quota) return fail(ErrorCode::kUnavailable, written.error().message());
     const bool nothing_left = evict_bytes > 0 && eviction.empty();
     if (options_.when_full == WhenFull::kRefuse || nothing_left) return all_full(group.size());

@@ -18,7 +18,9 @@ Result<void> SqliteStore::delete_row(Seq seq) {
 }
 
 // Copies the rejected events of a part to the dead letters, one each.
-Result<std::uint32_t> SqliteStore::park(const LeasedPart& part, const Settlement& settlement) {
+Result<std::uint32_t> SqliteStore::park(const LeasedPart& part,
+                                        const Settlement& settlement,
+                                        std::uint64_t& footprint) {
   std::uint32_t parked = 0;
   std::optional<StoredRow> row;
   for (const Rejected& rejected : settlement.rejected) {
@@ -32,6 +34,7 @@ Result<std::uint32_t> SqliteStore::park(const LeasedPart& part, const Settlement
     if (!rest) return fail(ErrorCode::kDataLoss, "a leased row changed on disk");
     for (std::uint32_t i = 0; i < rejected.count; ++i) {
       const auto event = take_event(*rest);
+      footprint += row->context.size() + event->size() + kRowOverheadBytes;
       TELEMETRYD_TRY(sql_.insert_dead.run(part.seq,
                                           rejected.first_index + i,
                                           part.uid,
@@ -49,10 +52,11 @@ Result<std::uint32_t> SqliteStore::park(const LeasedPart& part, const Settlement
 
 Result<void> SqliteStore::settle_part(const LeasedPart& part,
                                       const Settlement& settlement,
-                                      Moves& moves) {
+                                      Moves& moves,
+                                      std::uint64_t& footprint) {
   std::uint32_t parked = 0;
   if (!settlement.rejected.empty()) {
-    TELEMETRYD_ASSIGN(parked, park(part, settlement));
+    TELEMETRYD_ASSIGN(parked, park(part, settlement, footprint));
   }
   moves.add(part.app, account::kQueued, reason::kNone, -static_cast<std::int64_t>(part.count));
   moves.add(part.app, account::kDelivered, reason::kNone, part.count - parked);
@@ -110,12 +114,16 @@ Result<void> SqliteStore::write_settlement(const Settlement& settlement,
   std::uint64_t evict_bytes = 0;
   for (int attempt = 0;; ++attempt) {
     Moves moves;
+    std::uint64_t footprint = 0;  // of what was parked until there was no more room
     Eviction eviction;
     TELEMETRYD_TRY(choose_dead(evict_bytes, eviction));
     const auto written = transact([&]() -> Result<void> {
       moves = Moves();
+      footprint = 0;
       TELEMETRYD_TRY(write_eviction(eviction));
-      for (const LeasedPart& part : parts) TELEMETRYD_TRY(settle_part(part, settlement, moves));
+      for (const LeasedPart& part : parts) {
+        TELEMETRYD_TRY(settle_part(part, settlement, moves, footprint));
+      }
       return books_.write(moves);
     });
     if (written) {
@@ -126,7 +134,7 @@ Result<void> SqliteStore::write_settlement(const Settlement& settlement,
     const bool full = written.error().code() == ErrorCode::kResourceExhausted;
     const bool nothing_left = evict_bytes > 0 && eviction.empty();
     if (!full || nothing_left || attempt == kEvictAttemptsMax) return written;
-    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(0));
+    TELEMETRYD_ASSIGN(const bool by_quota, at_page_limit(footprint));
     if (!by_quota) return written;
     evict_bytes = std::max(kEvictBytesMin, evict_bytes * 2);
   }

@@ -40,7 +40,7 @@ std::optional<Refusal> SqliteStore::disk_refusal() {
 // else fills in between it would fail, the WAL could not be used again, and nothing could be
 // removed any more. So the file has blocks for a page before a commit may add it.
 Result<std::optional<Refusal>> SqliteStore::growth_refusal(const CommitPlan& plan) {
-  const std::uint64_t pages = plan.bytes / (kPageBytes / 2) + plan.rows.size() + 1;
+  const std::uint64_t pages = plan.footprint / (kPageBytes / 2) + plan.rows.size() + 1;
   if (pages <= pages_ahead_) {
     pages_ahead_ -= pages;
     return std::nullopt;

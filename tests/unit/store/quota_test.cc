@@ -139,6 +139,64 @@ TEST_F(Quota, RefusingKeepsWhatIsThereAndTellsTheSenderToRetry) {
   EXPECT_EQ(commit({big(number)}).front().kind, store::Answer::Kind::kStored);
 }
 
+// Rows take more room than their events: here a hundred times as much.
+class SmallEventsWithLongContexts : public Quota {
+ protected:
+  // Which does not fit beside fifty big events, when a third of the pages are free.
+  std::vector<store::Append> many() {
+    std::vector<store::Append> group;
+    for (std::uint32_t uid = 5000; uid < 5300; ++uid) {
+      auto sender = std::make_shared<store::ClientInfo>(*client(1, "shop", uid));
+      sender->context = std::string(4000, 'c');
+      group.push_back(frame(sender, 1, {"e"}));
+    }
+    return group;
+  }
+
+  void fill_two_thirds() {
+    for (std::uint64_t number = 1; number <= 50; ++number) commit({big(number)});
+    ASSERT_EQ(account("evicted", "quota"), 0);
+  }
+};
+
+TEST_F(SmallEventsWithLongContexts, AreRefusedForNowWhenTheyDoNotFit) {
+  start(store::WhenFull::kRefuse);
+  fill_two_thirds();
+  for (const store::Answer& answer : commit(many())) {
+    ASSERT_EQ(answer.kind, store::Answer::Kind::kRefused);
+    EXPECT_EQ(answer.refusal.code, frame::Code::kStoreFull);
+    EXPECT_TRUE(answer.refusal.retryable);
+  }
+  EXPECT_EQ(account("queued"), 50);
+  EXPECT_TRUE(store_->info()->troubles.empty());
+}
+
+TEST_F(SmallEventsWithLongContexts, TakeThePlaceOfOlderOnes) {
+  start(store::WhenFull::kEvictOldest);
+  fill_two_thirds();
+  for (const store::Answer& answer : commit(many())) {
+    ASSERT_EQ(answer.kind, store::Answer::Kind::kStored);
+  }
+  EXPECT_GT(account("evicted", "quota"), 0);
+  EXPECT_EQ(account("queued") + account("evicted", "quota"), 350);
+}
+
+TEST_F(SmallEventsWithLongContexts, ParkedTakeThePlaceOfOlderDeadLetters) {
+  start(store::WhenFull::kEvictOldest);
+  auto sender = std::make_shared<store::ClientInfo>(*client(2));
+  sender->context = std::string(4000, 'c');
+  const std::vector<std::string> bodies(320, "e");
+  for (std::uint64_t number = 1; number <= 12; ++number) {
+    ASSERT_EQ(commit({frame(sender, number, bodies)}).front().kind, store::Answer::Kind::kStored);
+    const auto lent = lease(lease_of({"shop"}));
+    ASSERT_EQ(lent.rows.size(), 1u);
+    settle(lent.id, {{lent.rows[0].meta.seq, 0, 320, "no"}});
+    ASSERT_TRUE(store_->idle());
+  }
+  EXPECT_GT(account("evicted", "quota"), 0);
+  EXPECT_EQ(account("parked") + account("evicted", "quota"), 12 * 320);
+}
+
 TEST_F(Quota, ConsentRecordsOfOneUserAreBoundedAndOffForAllToolsAlwaysFits) {
   start(store::WhenFull::kEvictOldest);
   const auto decide = [&](std::uint32_t uid, const std::string& app) {
