@@ -42,13 +42,19 @@ Result<void> Books::load(Database& db) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) break;
     const bool bounded = rows.integer(3) >= -kValueMax && rows.integer(3) <= kValueMax;
-    if (!bounded || !names_.contains(rows.integer(0))) {
-      met_unbelievable_ = true;
+    met_unbelievable_ |= !bounded;
+    if (!bounded) continue;
+    if (!names_.contains(rows.integer(0))) {
+      orphans_[rows.integer(0)].add(rows.bytes(1), rows.bytes(2), rows.integer(3));
       continue;
     }
     accounts_[rows.integer(0)].add(rows.bytes(1), rows.bytes(2), rows.integer(3));
     note_totals(rows.bytes(1), rows.integer(3));
   }
+  // A single wrong number is no app whose name is lost.
+  const auto senseless =
+      std::erase_if(orphans_, [](const auto& entry) { return entry.second.imbalance() != 0; });
+  met_unbelievable_ |= senseless > 0;
   return {};
 }
 

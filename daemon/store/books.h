@@ -66,6 +66,10 @@ class Books {
   // there, or beyond all bounds. They count for nothing here.
   bool met_unbelievable() const { return met_unbelievable_; }
 
+  // What the last load found of apps whose names are lost, where it makes sense in itself.
+  const std::map<AppId, Accounts>& orphans() const { return orphans_; }
+
+  // In the caller's transaction: takes away what load() left out.
   [[nodiscard]] static Result<void> drop_unbelievable(Database& db);
 
   std::optional<AppId> find(std::string_view app) const;
@@ -118,6 +122,7 @@ class Books {
   std::array<std::uint64_t, account::kPlaces.size()> place_totals_{};
   std::int64_t queued_bytes_ = 0;
   std::uint64_t freed_bytes_ = 0;
+  std::map<AppId, Accounts> orphans_;
   bool met_unbelievable_ = false;
   Statement insert_app_;
   Statement add_;

@@ -104,6 +104,8 @@ class SqliteStore final : public Store {
   Result<std::map<AppId, CountedRows>> count_rows(const std::set<Seq>& without);
   Result<Moves> follow_rows(const std::set<Seq>& without);
   Result<void> correct_books();
+  void inherit_orphans();
+  Result<void> write_correction();
   Result<void> recount();
 
   // sqlite_store.cc
@@ -233,7 +235,8 @@ class SqliteStore final : public Store {
   std::string consent_lost_;              // a sentence for people; empty: none was
   std::string machine_;                   // a hash that only this store on this machine has
   std::optional<Gap> gap_;
-  Moves correction_;  // of books that did not balance when they were opened
+  Correction correction_;      // of books that did not balance when they were opened
+  bool unbelievable_ = false;  // and held what nobody can have written
   Bytes16 store_uuid_{};
   std::uint64_t epoch_ = 0;
   Bytes16 epoch_random_{};

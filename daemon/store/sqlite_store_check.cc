@@ -39,6 +39,7 @@ Result<std::map<AppId, CountedRows>> SqliteStore::count_rows(const std::set<Seq>
                              .instance = rows.bytes(5),
                              .last_frame = static_cast<std::uint64_t>(rows.integer(6))};
     if (without.contains(seq) || !columns_match(rows.integer(4), columns)) continue;
+    if (books_.name(columns.app).empty()) continue;
     const auto partial = next_indexes_.find(seq);
     const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
     counted[columns.app].queued += std::max<std::int64_t>(columns.count - delivered, 0);
@@ -48,7 +49,9 @@ Result<std::map<AppId, CountedRows>> SqliteStore::count_rows(const std::set<Seq>
   for (Rows rows = dead.query();;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) return counted;
-    counted[rows.integer(0)].parked = rows.integer(1);
+    const bool known = !books_.name(rows.integer(0)).empty();
+    const auto other = books_.find(kOtherApp);
+    counted[known || !other ? rows.integer(0) : *other].parked += rows.integer(1);
   }
 }
 
@@ -83,13 +86,45 @@ Result<void> SqliteStore::correct_books() {
     return accounts.imbalance() != 0 ||
            (accounts.total(account::kQueued) > 0 && accounts.total(account::kQueuedBytes) <= 0);
   };
-  const bool unbelievable = books_.met_unbelievable();
-  if (!unbelievable && std::ranges::none_of(books_.all(), wrong)) return {};
-  TELEMETRYD_ASSIGN(correction_, follow_rows({}));
-  if (unbelievable) TELEMETRYD_TRY(Books::drop_unbelievable(db_));
-  books_.apply(correction_);
-  log::error("ledger_corrected", {{"accounts", correction_.all().size()}});
+  unbelievable_ = books_.met_unbelievable() || !books_.orphans().empty();
+  if (!unbelievable_ && std::ranges::none_of(books_.all(), wrong)) return {};
+  inherit_orphans();
+  TELEMETRYD_ASSIGN(const Moves moves, follow_rows({}));
+  books_.apply(moves);
+  for (const auto& [key, amount] : moves.all()) {
+    correction_.moves.add(std::get<0>(key), std::get<1>(key), std::get<2>(key), amount);
+  }
+  log::error("ledger_corrected", {{"accounts", correction_.moves.all().size()}});
   return {};
+}
+
+// What is known of apps whose names are lost goes on under kOtherApp.
+void SqliteStore::inherit_orphans() {
+  if (books_.orphans().empty()) return;
+  const AppId other = books_.find_or_add_other(correction_.new_apps);
+  for (const auto& [app, accounts] : books_.orphans()) {
+    for (const auto& [name, value] : accounts.all()) {
+      correction_.moves.add(other, name.first, name.second, value);
+    }
+  }
+  books_.apply(correction_.new_apps);
+  books_.apply(correction_.moves);
+}
+
+// In the caller's transaction. Dead letters of apps whose names are lost wait on as kOtherApp's;
+// their rows can go nowhere, and an app that comes later must not get them with their ID.
+Result<void> SqliteStore::write_correction() {
+  if (unbelievable_) TELEMETRYD_TRY(Books::drop_unbelievable(db_));
+  TELEMETRYD_TRY(books_.write(correction_.new_apps));
+  TELEMETRYD_TRY(books_.write(correction_.moves));
+  if (books_.orphans().empty()) return {};
+  TELEMETRYD_ASSIGN(Statement adopt,
+                    db_.prepare("UPDATE dead SET app=? WHERE app NOT IN (SELECT id FROM apps)"));
+  TELEMETRYD_TRY(adopt.run(*books_.find(kOtherApp)));
+  TELEMETRYD_TRY(
+      db_.exec("DELETE FROM delivery WHERE seq IN "
+               "(SELECT seq FROM events WHERE app NOT IN (SELECT id FROM apps))"));
+  return db_.exec("DELETE FROM events WHERE app NOT IN (SELECT id FROM apps)");
 }
 
 // After rows whose blobs had another length than was written; once for all that a while brings.

@@ -313,10 +313,10 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
         db_,
         oldest_seq == 0 ? epoch_
                         : std::max(oldest, static_cast<Seq>(oldest_seq) >> kSeqCounterBits)));
+    TELEMETRYD_TRY(write_correction());
     TELEMETRYD_TRY(remove_unbooked(damage));
     TELEMETRYD_TRY(books_.write(correction.new_apps));
     TELEMETRYD_TRY(books_.write(correction.moves));
-    TELEMETRYD_TRY(books_.write(correction_));
     TELEMETRYD_TRY(take_over(refusals));
     if (succeeded_) TELEMETRYD_TRY(keep("succeeds", as_text(*succeeded_)));
     TELEMETRYD_TRY(keep("store_uuid", as_text(store_uuid_)));

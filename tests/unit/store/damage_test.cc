@@ -108,6 +108,25 @@ TEST_F(Damage, AWrongRowIsCountedLostAndTheOthersGoOn) {
   EXPECT_TRUE(store_->check_ledger()->balanced);
 }
 
+// Its dead letters, refusals and rows are of nobody then.
+TEST_F(Damage, AnAppWhoseNameIsLostLeavesTheBooksBalanced) {
+  commit({frame(client(2, "other-app"), 1, {"x"})});
+  commit({frame(app_, 1, {"a", "b"})});
+  const auto lent = lease(lease_of({"shop"}));
+  settle(lent.id, {{lent.rows[0].meta.seq, 0, 1, "no"}});
+  commit({frame(app_, 2, {"c"}), refused_frame(app_, 3, false, 4)});
+  const std::int64_t accepted = account("accepted");
+  stop();
+  sql("DELETE FROM apps WHERE name = 'shop'");
+  open(small_store(dir_.path()));
+  expect_balanced();
+  EXPECT_EQ(account("accepted"), accepted);
+  commit({frame(client(3, "third-app"), 1, {"y"})});
+  EXPECT_EQ(bodies_of(lease(lease_of({"third-app"}))), std::vector<std::string>{"y"});
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), std::vector<std::string>());
+  expect_balanced();
+}
+
 TEST_F(Damage, ADeletedWalIsNoticedWithTheSizeOfTheGap) {
   commit({frame(app_, 1, {"a", "b", "c"})});
   clock_.advance(std::chrono::seconds(2));
