@@ -195,6 +195,26 @@ TEST_F(Salvage, EventsAreWrittenToAFileWithoutADaemon) {
       << "an existing file was overwritten";
 }
 
+// Somebody who finds half a file may take it for all, and remove the folder.
+TEST_F(Salvage, AnOutputThatCannotBeWrittenWholeIsTakenAway) {
+  store_and_damage();
+  const std::string out = (home_.path() / "events.jsonl").native();
+  const std::string folder = home_.state_dir().native();
+  const Ended failed =
+      DaemonProcess::run_program("/bin/sh",
+                                 {"-c",
+                                  "trap '' XFSZ; ulimit -f 0; exec \"$0\" --output \"$1\" \"$2\"",
+                                  SALVAGE_PROGRAM,
+                                  out,
+                                  folder});
+  EXPECT_EQ(failed.exit_code, 1) << failed.out;
+  EXPECT_NE(failed.out.find("writing the output"), std::string::npos) << failed.out;
+  EXPECT_FALSE(fs::exists(out));
+  const Ended written = salvage({"--output", out, folder});
+  EXPECT_EQ(written.exit_code, 0) << written.out;
+  EXPECT_TRUE(fs::exists(out));
+}
+
 TEST_F(Salvage, AStoreInUseIsNotRead) {
   const DaemonProcess daemon(home_);
   const Ended done = salvage({"--dry-run", home_.state_dir().native()});
