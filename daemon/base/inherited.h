@@ -18,7 +18,8 @@ namespace telemetryd {
 
 bool is_listening_stream(int fd);
 
-// The process is killed when its parent ends. kCancelled: it has ended already.
+// The process is killed when its parent ends. kCancelled: it ended meanwhile. One that ended before
+// is not noticed: what came from it must tell.
 [[nodiscard]] Result<void> die_with_parent();
 
 }  // namespace telemetryd

@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <utility>
 
 #include "base/flags.h"
@@ -117,6 +118,16 @@ Result<Listening> take_listener(int fd) {
                 "descriptor " + std::to_string(fd) +
                     " is no listening Unix socket; telemetryd starts this program itself, or see "
                     "--listen");
+  }
+  // A listening socket tells who made it listen. A parent that ended before this process could ask
+  // to die with it has left it to another, and its successor listens elsewhere.
+  ucred listener{};
+  socklen_t size = sizeof listener;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &size) != 0 ||
+      listener.pid != ::getppid()) {
+    return fail(ErrorCode::kCancelled,
+                "descriptor " + std::to_string(fd) +
+                    " is not the parent's; the telemetryd that started this program has ended");
   }
   return adopt(UniqueFd(fd), "descriptor " + std::to_string(fd));
 }

@@ -2,11 +2,15 @@
 
 #include <filesystem>
 #include <fstream>
+#include <sched.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
 #include "gateway/remote.h"
+#include "loop/loop.h"
 #include "support/temp_dir.h"
 
 namespace telemetryd::gateway {
@@ -23,6 +27,50 @@ TEST(CommandLine, TakesItsFlagsAndNoOthers) {
     const char* const line[] = {"telemetryd-gateway", bad};
     EXPECT_FALSE(parse_arguments(line)) << bad;
   }
+}
+
+// Of the process that asks: 0 for taken, 1 for refused, 2 for something else.
+int take_it(int listening) {
+  const auto taken = take_listener(listening);
+  if (taken) return 0;
+  return taken.error().code() == ErrorCode::kCancelled ? 1 : 2;
+}
+
+int status_of(pid_t child) {
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(Listener, IsTakenFromTheParentThatListens) {
+  const test::TempDir folder;
+  const auto socket = loop::listen_unix((folder / "grpc.sock").native(), 0600, 1);
+  ASSERT_TRUE(socket);
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(take_it(socket->get()));
+  EXPECT_EQ(status_of(child), 0);
+}
+
+TEST(Listener, OfAParentThatEndedBeforeIsRefused) {
+  const test::TempDir folder;
+  int answer[2] = {};
+  ASSERT_EQ(::pipe(answer), 0);
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    const auto socket = loop::listen_unix((folder / "grpc.sock").native(), 0600, 1);
+    if (!socket) ::_exit(1);
+    const pid_t before = ::getpid();
+    if (::fork() != 0) ::_exit(0);
+    while (::getppid() == before) ::sched_yield();
+    const auto said = static_cast<char>(take_it(socket->get()));
+    ::_exit(::write(answer[1], &said, 1) == 1 ? 0 : 1);
+  }
+  EXPECT_EQ(status_of(parent), 0);
+  ::close(answer[1]);
+  char said = 0;
+  ASSERT_EQ(::read(answer[0], &said, 1), 1);
+  EXPECT_EQ(said, 1);
+  ::close(answer[0]);
 }
 
 TEST(Tcp, IsBoundWhereTheAddressSaysOnlyThere) {
