@@ -116,7 +116,7 @@ std::shared_ptr<StoreShare> UidLimits::share(std::uint32_t uid,
 
 // Reconnecting must not fill a bucket, so an entry outlives its connections until it is full again.
 void UidLimits::forget_the_gone() {
-  std::erase_if(uids_, [this, now = clock_.boot_ms()](const auto& each) {
+  std::erase_if(uids_, [now = clock_.boot_ms()](const auto& each) {
     return each.second.connections == 0 && each.second.events.full(now) &&
            each.second.bytes.level(now) >= 0;
   });

@@ -37,8 +37,9 @@ Result<void> SqliteStore::put_client(const ClientKey& key, std::uint64_t high_wa
 }
 
 // Senders that never say goodbye would fill the store in the end. The user with the most instances
-// pays, so nobody can push out another's. A sender that is forgotten while it is connected is told
-// OUT_OF_ORDER and goes on where its next HELLO says.
+// pays, so nobody can push out another's; where many have few, the ones seen longest ago go. A
+// sender that is forgotten while it is connected is told OUT_OF_ORDER and goes on where its next
+// HELLO says.
 Result<void> SqliteStore::forget_oldest_clients() {
   TELEMETRYD_ASSIGN(const std::int64_t known, db_.ask_integer("SELECT count(*) FROM clients"));
   if (known <= options_.clients_max) return {};
@@ -50,7 +51,15 @@ Result<void> SqliteStore::forget_oldest_clients() {
                                 "FROM clients WHERE uid=?1 ORDER BY seen_unix_ms LIMIT ?2)"));
   const std::int64_t surplus = known - options_.clients_max + options_.clients_max / kClientsShare;
   log::info("instances_forgotten", {{"uid", uid}, {"count", surplus}});
-  return forget.run(uid, surplus);
+  TELEMETRYD_TRY(forget.run(uid, surplus));
+  TELEMETRYD_ASSIGN(const std::int64_t left, db_.ask_integer("SELECT count(*) FROM clients"));
+  if (left <= options_.clients_max) return {};
+  TELEMETRYD_ASSIGN(
+      Statement forget_any,
+      db_.prepare("DELETE FROM clients WHERE (uid, instance) IN (SELECT uid, instance "
+                  "FROM clients ORDER BY seen_unix_ms LIMIT ?)"));
+  log::info("oldest_instances_forgotten", {{"count", left - options_.clients_max}});
+  return forget_any.run(left - options_.clients_max);
 }
 
 // Rows that a crash left unbooked. Nothing has touched them since: whatever removes or delivers a

@@ -59,6 +59,27 @@ TEST_F(Dedup, TheUserWithTheMostInstancesLosesTheOldest) {
   EXPECT_EQ(store_->high_water(client(100, "shop", 8)->key).value(), 1u);
 }
 
+TEST_F(Dedup, InstancesOfManyUsersAreBoundedToo) {
+  ASSERT_TRUE(store_->close());
+  store_.reset();
+  store::Options options = small_store(dir_.path());
+  options.clients_max = 16;
+  open(options);
+  constexpr std::uint32_t kUsers = 60;
+  for (std::uint32_t uid = 1; uid <= kUsers; ++uid) {
+    clock_.advance(std::chrono::seconds(1));
+    const auto sender = client(1, "shop", uid);
+    commit({frame(sender, 1, {"b"}), frame(sender, 1, {"b"})});
+  }
+  reopen();
+  std::uint32_t known = 0;
+  for (std::uint32_t uid = 1; uid <= kUsers; ++uid) {
+    known += store_->high_water(client(1, "shop", uid)->key)->has_value() ? 1u : 0u;
+  }
+  EXPECT_LE(known, 17u) << "looked at with every sixteenth of the limit";
+  EXPECT_TRUE(store_->high_water(client(1, "shop", kUsers)->key)->has_value());
+}
+
 TEST_F(Dedup, AnUnknownInstanceBeginsWhereItsHelloSays) {
   auto late = std::make_shared<store::ClientInfo>(*client(1));
   late->first_frame = 7;
