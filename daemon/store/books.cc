@@ -10,6 +10,8 @@ namespace {
 // Above everything that a machine can count, and far from where sums of it overflow.
 constexpr std::int64_t kValueMax = std::int64_t{1} << 53;
 constexpr std::int64_t kAppIdMax = std::int64_t{1} << 31;
+// Of an app whose name is lost; a wrong ID in the ledger must leave room for those to come.
+constexpr std::int64_t kLostAppIdMax = kAppIdMax / 2;
 
 }  // namespace
 
@@ -45,6 +47,7 @@ Result<void> Books::load(Database& db) {
     met_unbelievable_ |= !bounded;
     if (!bounded) continue;
     if (!names_.contains(rows.integer(0))) {
+      if (rows.integer(0) <= kLostAppIdMax) last_id_ = std::max(last_id_, rows.integer(0));
       orphans_[rows.integer(0)].add(rows.bytes(1), rows.bytes(2), rows.integer(3));
       continue;
     }
@@ -85,8 +88,7 @@ std::optional<AppId> Books::find_new(std::string_view app, const NewApps& added)
 }
 
 AppId Books::add(std::string_view app, std::int64_t uid, NewApps& added) const {
-  const AppId last = names_.empty() ? 0 : names_.rbegin()->first;
-  const AppId id = last + 1 + static_cast<AppId>(added.size());
+  const AppId id = last_id_ + 1 + static_cast<AppId>(added.size());
   added.push_back({id, std::string(app), uid});
   return id;
 }
@@ -128,6 +130,7 @@ void Books::apply(const NewApps& apps) {
   for (const NewApp& app : apps) {
     ids_.emplace(app.name, app.id);
     names_.emplace(app.id, app.name);
+    last_id_ = std::max(last_id_, app.id);
     accounts_.try_emplace(app.id);
     ++brought_[app.uid];
   }

@@ -115,6 +115,7 @@ class Books {
 
   std::map<std::string, AppId, std::less<>> ids_;
   std::map<AppId, std::string> names_;
+  AppId last_id_ = 0;  // also of apps whose names are lost: rows may still have it
   std::map<std::int64_t, std::size_t> brought_;  // apps by uid
   std::map<AppId, Accounts> accounts_;
   std::int64_t accepted_total_ = 0;

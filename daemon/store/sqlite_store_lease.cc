@@ -38,14 +38,16 @@ Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
   return std::optional(std::move(row));
 }
 
-// Where the columns are what was written they say what the rows added to the books. Otherwise the
-// books follow what is left, which takes a look at all rows.
+// Where the columns are what was written they say what the rows added to the books. Otherwise, and
+// where a part was delivered, which has no checksum, the books follow what is left: a look at all
+// rows.
 Result<Moves> SqliteStore::moves_of_damaged(const std::vector<StoredRow>& rows,
                                             const std::set<Seq>& seqs) {
-  if (!std::ranges::all_of(rows, &StoredRow::columns_right)) return follow_rows(seqs);
+  const auto whole = [](const StoredRow& row) { return row.columns_right && row.next_index == 0; };
+  if (!std::ranges::all_of(rows, whole)) return follow_rows(seqs);
   Moves moves;
   for (const StoredRow& row : rows) {
-    const std::int64_t events = row.count - std::min(row.count, row.next_index);
+    const std::int64_t events = row.count;
     moves.add(row.app, account::kQueued, reason::kNone, -events);
     moves.add(row.app, account::kLost, reason::kDamage, events);
     moves.add(row.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(row.bytes));

@@ -142,6 +142,7 @@ Result<void> SqliteStore::prepare_statements() {
 }
 
 Result<void> SqliteStore::load_partial_rows() {
+  next_indexes_.clear();
   TELEMETRYD_ASSIGN(Statement select, db_.prepare("SELECT seq, next_index FROM delivery"));
   for (Rows rows = select.query();;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
@@ -325,6 +326,8 @@ Result<void> SqliteStore::start_epoch(const UnbookedDamage& damage) {
         epoch_, Blob{as_text(epoch_random_)}, clock_.unix_ms(), std::string_view(boot));
   });
   TELEMETRYD_TRY(written);
+  // Rows of apps whose names are lost have left, partly delivered ones too.
+  if (!books_.orphans().empty()) TELEMETRYD_TRY(load_partial_rows());
   books_.apply(correction.new_apps);
   books_.apply(correction.moves);
   if (!refusals.problem.empty()) {

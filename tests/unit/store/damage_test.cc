@@ -121,9 +121,48 @@ TEST_F(Damage, AnAppWhoseNameIsLostLeavesTheBooksBalanced) {
   open(small_store(dir_.path()));
   expect_balanced();
   EXPECT_EQ(account("accepted"), accepted);
+  EXPECT_EQ(account("lost", "damage"), 1) << "its queued row";
   commit({frame(client(3, "third-app"), 1, {"y"})});
   EXPECT_EQ(bodies_of(lease(lease_of({"third-app"}))), std::vector<std::string>{"y"});
   EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), std::vector<std::string>());
+  expect_balanced();
+}
+
+TEST_F(Damage, ALostNameIsBookedOnceBesideRowsThatACrashLeft) {
+  commit({frame(app_, 1, {"a", "b"})});
+  reopen();
+  commit({frame(app_, 2, {"c"})});
+  store_.reset();
+  sql("DELETE FROM apps WHERE name = 'shop'");
+  open(small_store(dir_.path()));
+  expect_balanced();
+  EXPECT_EQ(account("accepted"), 3);
+  EXPECT_EQ(account("lost", "damage"), 3);
+  EXPECT_EQ(account("queued"), 0);
+}
+
+TEST_F(Damage, ALostNameTakesItsPartlyDeliveredRowsWithIt) {
+  commit({frame(app_, 1, {"a", "b"})});
+  stop();
+  sql("INSERT INTO delivery(seq, next_index) SELECT seq, 1 FROM events");
+  sql("UPDATE ledger SET value = value - 1 WHERE account = 'queued'");
+  sql("INSERT INTO ledger(app, account, reason, value) SELECT id, 'delivered', '', 1 FROM apps");
+  open(small_store(dir_.path()));
+  expect_balanced();
+  stop();
+  sql("DELETE FROM apps WHERE name = 'shop'");
+  open(small_store(dir_.path()));
+  expect_balanced();
+  EXPECT_EQ(account("lost", "damage"), 1);
+}
+
+TEST_F(Damage, MoreDeliveredThanARowHasIsCountedLost) {
+  commit({frame(app_, 1, {"a", "b", "c"})});
+  stop();
+  sql("INSERT INTO delivery(seq, next_index) SELECT seq, 9 FROM events");
+  open(small_store(dir_.path()));
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), std::vector<std::string>());
+  EXPECT_EQ(account("lost", "damage"), 3);
   expect_balanced();
 }
 
