@@ -3,7 +3,8 @@
 //
 // Owns:    the listening sockets, one server per uid in use and one for other machines.
 // Thread:  loop; shut_down() after the loop has ended.
-// Limits:  kUidsMax servers; kMemoryMax of gRPC's buffers for all, in equal parts; Connections.
+// Limits:  kUidsMax servers; kMemoryMax of gRPC's buffers for all, in equal parts of at least
+//          kMemoryMin; Connections.
 // Fails:   a connection that finds no place is closed; nobody else notices.
 
 #pragma once
@@ -29,8 +30,8 @@ class FrontDoor {
  public:
   static constexpr std::size_t kUidsMax = 64;
   static constexpr std::size_t kMemoryMax = 96u << 20;
-  // With less gRPC refuses what an ordinary sender brings.
-  static constexpr std::size_t kMemoryMin = 8u << 20;
+  // With less gRPC takes no message of the largest size.
+  static constexpr std::size_t kMemoryMin = 2u << 20;
   // For all servers together.
   static constexpr std::chrono::milliseconds kShutdownDeadline = config::kGatewayShutdownMax;
 
