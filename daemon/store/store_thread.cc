@@ -177,12 +177,13 @@ void StoreThread::Impl::end_burst() {
 }
 
 void StoreThread::Impl::note_waiting(const Append& frame, Commit when) {
+  const std::uint64_t bytes = waiting_bytes_ + frame.events.size();
   // First what may want memory: if it fails nothing has changed.
-  const std::uint32_t of_client = due_now_ ? 0 : ++waiting_frames_[frame.client.get()];
-  waiting_bytes_ += frame.events.size();
+  const bool due = due_now_ || when == Commit::kNow || bytes >= options_.commit_bytes ||
+                   ++waiting_frames_[frame.client.get()] >= options_.commit_frames_per_client;
+  waiting_bytes_ = bytes;
   if (!deadline_) deadline_ = SteadyClock::now() + options_.commit_delay_max;
-  due_now_ |= when == Commit::kNow || waiting_bytes_ >= options_.commit_bytes ||
-              of_client >= options_.commit_frames_per_client;
+  due_now_ = due;
 }
 
 void StoreThread::Impl::commit_now() {
