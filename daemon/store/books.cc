@@ -23,6 +23,10 @@ void Moves::add(AppId app,
   sums_[{app, std::string(account_name), std::string(reason_name)}] += amount;
 }
 
+void Moves::add(const Moves& more) {
+  for (const auto& [key, amount] : more.sums_) sums_[key] += amount;
+}
+
 Result<void> Books::load(Database& db) {
   TELEMETRYD_ASSIGN(insert_app_, db.prepare("INSERT INTO apps(id, name, uid) VALUES(?, ?, ?)"));
   TELEMETRYD_ASSIGN(add_,

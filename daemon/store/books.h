@@ -38,6 +38,7 @@ class Moves {
            std::string_view account_name,
            std::string_view reason_name,
            std::int64_t amount);
+  void add(const Moves& more);
 
   using Map = std::map<std::tuple<AppId, std::string, std::string>, std::int64_t>;
 
@@ -64,7 +65,7 @@ class Books {
 
   // The last load met rows of the ledger that nobody can have written: of an app that is not
   // there, or beyond all bounds. They count for nothing here.
-  bool met_unbelievable() const { return met_unbelievable_; }
+  bool met_unbelievable() const { return met_unbelievable_ || !orphans_.empty(); }
 
   // What the last load found of apps whose names are lost, where it makes sense in itself.
   const std::map<AppId, Accounts>& orphans() const { return orphans_; }

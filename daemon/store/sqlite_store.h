@@ -235,8 +235,7 @@ class SqliteStore final : public Store {
   std::string consent_lost_;              // a sentence for people; empty: none was
   std::string machine_;                   // a hash that only this store on this machine has
   std::optional<Gap> gap_;
-  Correction correction_;      // of books that did not balance when they were opened
-  bool unbelievable_ = false;  // and held what nobody can have written
+  Correction correction_;  // of books that did not balance when they were opened
   Bytes16 store_uuid_{};
   std::uint64_t epoch_ = 0;
   Bytes16 epoch_random_{};

@@ -46,11 +46,11 @@ Result<std::map<AppId, CountedRows>> SqliteStore::count_rows(const std::set<Seq>
     counted[columns.app].queued_bytes += rows.integer(7);
   }
   TELEMETRYD_ASSIGN(Statement dead, db_.prepare("SELECT app, count(*) FROM dead GROUP BY app"));
+  const auto other = books_.find(kOtherApp);
   for (Rows rows = dead.query();;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
     if (!found) return counted;
     const bool known = !books_.name(rows.integer(0)).empty();
-    const auto other = books_.find(kOtherApp);
     counted[known || !other ? rows.integer(0) : *other].parked += rows.integer(1);
   }
 }
@@ -86,14 +86,11 @@ Result<void> SqliteStore::correct_books() {
     return accounts.imbalance() != 0 ||
            (accounts.total(account::kQueued) > 0 && accounts.total(account::kQueuedBytes) <= 0);
   };
-  unbelievable_ = books_.met_unbelievable() || !books_.orphans().empty();
-  if (!unbelievable_ && std::ranges::none_of(books_.all(), wrong)) return {};
+  if (!books_.met_unbelievable() && std::ranges::none_of(books_.all(), wrong)) return {};
   inherit_orphans();
   TELEMETRYD_ASSIGN(const Moves moves, follow_rows({}));
   books_.apply(moves);
-  for (const auto& [key, amount] : moves.all()) {
-    correction_.moves.add(std::get<0>(key), std::get<1>(key), std::get<2>(key), amount);
-  }
+  correction_.moves.add(moves);
   log::error("ledger_corrected", {{"accounts", correction_.moves.all().size()}});
   return {};
 }
@@ -114,7 +111,7 @@ void SqliteStore::inherit_orphans() {
 // In the caller's transaction. Dead letters of apps whose names are lost wait on as kOtherApp's;
 // their rows can go nowhere, and an app that comes later must not get them with their ID.
 Result<void> SqliteStore::write_correction() {
-  if (unbelievable_) TELEMETRYD_TRY(Books::drop_unbelievable(db_));
+  if (books_.met_unbelievable()) TELEMETRYD_TRY(Books::drop_unbelievable(db_));
   TELEMETRYD_TRY(books_.write(correction_.new_apps));
   TELEMETRYD_TRY(books_.write(correction_.moves));
   if (books_.orphans().empty()) return {};
