@@ -8,8 +8,8 @@
 // Owns:    STATE_DIR/quarantine.
 // Thread:  store thread, or before it starts; the caller holds the StateLock.
 // Limits:  kQuarantinedMax stores, and bytes as the caller says; the one that held most always
-// stays. Fails:   kUnavailable, kResourceExhausted as the disk says; kFailedPrecondition when
-// something
+//          stays.
+// Fails:   kUnavailable, kResourceExhausted as the disk says; kFailedPrecondition when something
 //          else lies at the folder's path.
 
 #pragma once

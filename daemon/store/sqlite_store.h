@@ -156,6 +156,8 @@ class SqliteStore final : public Store {
   void count_shares_anew();
   void leave_share(Seq seq, const Owner& owner, std::uint64_t blob_bytes);
   Result<Seq> behind_unreadable(const Owner& owner, Seq at, const Error& cause);
+  void choose_row(
+      Seq seq, AppId app, std::int64_t count, std::int64_t blob_bytes, Eviction& eviction) const;
   Result<bool> choose_rows_of(const Owner& owner,
                               std::uint64_t bytes,
                               Shares& shares,

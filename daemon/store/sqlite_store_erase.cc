@@ -131,14 +131,14 @@ Result<std::uint64_t> SqliteStore::run_erasure(const Erasure& erasure) {
   TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=ON"));
   Erased erased;
   auto done = remove_wrong_of(erasure.uid, erasure.up_to);
-  if (done)
-    done = transact([&]() -> Result<void> {
-      TELEMETRYD_ASSIGN(erased, erase_rows(erasure));
-      if (erased.waits) return note_erasure(erasure);
-      const std::string key = meta_key(erasure.number);
-      TELEMETRYD_ASSIGN(Statement forget, db_.prepare("DELETE FROM meta WHERE key=?"));
-      return forget.run(std::string_view(key));
-    });
+  const auto erase = [&]() -> Result<void> {
+    TELEMETRYD_ASSIGN(erased, erase_rows(erasure));
+    if (erased.waits) return note_erasure(erasure);
+    const std::string key = meta_key(erasure.number);
+    TELEMETRYD_ASSIGN(Statement forget, db_.prepare("DELETE FROM meta WHERE key=?"));
+    return forget.run(std::string_view(key));
+  };
+  if (done) done = transact(erase);
   TELEMETRYD_TRY(db_.exec("PRAGMA secure_delete=FAST"));
   TELEMETRYD_TRY(done);
   books_.apply(erased.moves);

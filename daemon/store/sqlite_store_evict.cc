@@ -128,6 +128,17 @@ Result<Seq> SqliteStore::behind_unreadable(const Owner& owner, Seq at, const Err
   return skip_unreadable(seq, cause);
 }
 
+void SqliteStore::choose_row(
+    Seq seq, AppId app, std::int64_t count, std::int64_t blob_bytes, Eviction& eviction) const {
+  const auto partial = next_indexes_.find(seq);
+  const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
+  eviction.moves.add(app, account::kQueued, reason::kNone, delivered - count);
+  eviction.moves.add(app, account::kEvicted, reason::kQuota, count - delivered);
+  eviction.moves.add(app, account::kQueuedBytes, reason::kNone, -blob_bytes);
+  eviction.bytes += static_cast<std::uint64_t>(blob_bytes) + kRowOverheadBytes;
+  eviction.rows.insert(seq);
+}
+
 // The owner's oldest rows until so many bytes have left; false when no more of them can. What lies
 // between them is passed once, and remembered.
 Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
@@ -138,8 +149,8 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
   const bool normal = owner.persistence_class == event::Class::kNormal;
   TELEMETRYD_ASSIGN(
       Statement select,
-      db_.prepare(std::string("SELECT seq, uid, app, count, length(blob), uid, app, count, crc, "
-                              "instance, last_frame FROM events WHERE ") +
+      db_.prepare(std::string("SELECT uid, app, count, crc, instance, last_frame, seq, "
+                              "length(blob) FROM events WHERE ") +
                   (normal ? "class=? AND seq>=? ORDER BY seq"
                           : "class<>0 AND class=? AND seq>=? ORDER BY seq")));
   const int persistence_class = static_cast<int>(owner.persistence_class);
@@ -166,7 +177,7 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
     more = *found;
     if (!more) break;
     const Rows& rows = *scan;
-    const auto seq = static_cast<Seq>(rows.integer(0));
+    const auto seq = static_cast<Seq>(rows.integer(6));
     at = seq + 1;
     // Rows that nobody has looked at are in no share; another eviction looks further.
     if (seq >= shares_looked_ && seq < shares_added_) {
@@ -176,12 +187,12 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
     }
     // Chosen with an earlier portion.
     if (eviction.rows.contains(seq)) continue;
-    const bool theirs = rows.integer(1) == owner.uid && rows.integer(2) == owner.app;
+    const bool theirs = rows.integer(0) == owner.uid && rows.integer(1) == owner.app;
     if (theirs && (leased_.contains(seq) || unreadable_.contains(seq))) {
       passed_one_that_stays = true;
       continue;
     }
-    if (theirs && !columns_right(rows, 5)) {
+    if (theirs && !columns_right(rows, 0)) {
       // It leaves as damaged, in a transaction of its own.
       eviction.wrong.insert(seq);
       passed_one_that_stays = true;
@@ -189,15 +200,8 @@ Result<bool> SqliteStore::choose_rows_of(const Owner& owner,
     }
     if (!passed_one_that_stays) first = seq + 1;
     if (!theirs) continue;
-    const auto partial = next_indexes_.find(seq);
-    const std::int64_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
-    eviction.moves.add(owner.app, account::kQueued, reason::kNone, delivered - rows.integer(3));
-    eviction.moves.add(owner.app, account::kEvicted, reason::kQuota, rows.integer(3) - delivered);
-    eviction.moves.add(owner.app, account::kQueuedBytes, reason::kNone, -rows.integer(4));
-    const std::uint64_t row_bytes = static_cast<std::uint64_t>(rows.integer(4)) + kRowOverheadBytes;
-    eviction.bytes += row_bytes;
-    shares.remove(owner, row_bytes);
-    eviction.rows.insert(seq);
+    choose_row(seq, owner.app, rows.integer(2), rows.integer(7), eviction);
+    shares.remove(owner, static_cast<std::uint64_t>(rows.integer(7)) + kRowOverheadBytes);
     // That was the last one; nobody needs to look through everybody else's for another.
     if (!shares.knows(owner)) {
       more = false;
