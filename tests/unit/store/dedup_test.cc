@@ -18,7 +18,16 @@ std::vector<Answer::Kind> kinds(const std::vector<Answer>& answers) {
   return result;
 }
 
-class Dedup : public StoreTest {};
+class Dedup : public StoreTest {
+ protected:
+  void reopen_for(std::uint32_t clients_max) {
+    ASSERT_TRUE(store_->close());
+    store_.reset();
+    store::Options options = small_store(dir_.path());
+    options.clients_max = clients_max;
+    open(options);
+  }
+};
 
 TEST_F(Dedup, AFrameIsStoredOnce) {
   const auto app = client(1);
@@ -40,11 +49,7 @@ TEST_F(Dedup, EveryNumberIsConsumedAndEveryFrameKept) {
 }
 
 TEST_F(Dedup, TheUserWithTheMostInstancesLosesTheOldest) {
-  ASSERT_TRUE(store_->close());
-  store_.reset();
-  store::Options options = small_store(dir_.path());
-  options.clients_max = 16;
-  open(options);
+  reopen_for(16);
   const auto neighbour = client(1, "shop", 7);
   commit({frame(neighbour, 1, {"a"})});
   for (std::uint8_t instance = 1; instance <= 100; ++instance) {
@@ -60,11 +65,7 @@ TEST_F(Dedup, TheUserWithTheMostInstancesLosesTheOldest) {
 }
 
 TEST_F(Dedup, InstancesOfManyUsersAreBoundedToo) {
-  ASSERT_TRUE(store_->close());
-  store_.reset();
-  store::Options options = small_store(dir_.path());
-  options.clients_max = 16;
-  open(options);
+  reopen_for(16);
   constexpr std::uint32_t kUsers = 60;
   for (std::uint32_t uid = 1; uid <= kUsers; ++uid) {
     clock_.advance(std::chrono::seconds(1));
