@@ -70,6 +70,23 @@ def die_with_parent():
     PRCTL(1, signal.SIGKILL)
 
 
+def hello_frame(app):
+    """HELLO of a new instance of a short-named app, as docs/formats/frame.md has it."""
+    name = app.encode()
+    context = struct.pack("BBBB", 0x12, len(name) + 2, 0x0a, len(name)) + name
+    hello = b"TLMF\x01\x00\x00\x00\x0a\x10" + os.urandom(16) + context + b"\x20\x01"
+    return struct.pack("<IBBH", len(hello), 1, 0, 0) + hello
+
+
+def greeted(path, timeout_s=10):
+    """A client that has said HELLO and nothing since, and what it was answered."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(timeout_s)
+    client.connect(str(path))
+    client.sendall(hello_frame("quiet"))
+    return client, client.recv(4096)
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout):
         super().__init__("localhost", timeout=timeout)

@@ -14,14 +14,16 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import stat
-import struct
 import subprocess
 import sys
 import time
 
-import container
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "proof"))
+sys.dont_write_bytecode = True
+
+import container  # noqa: E402
+import rig as rigs  # noqa: E402
 
 SKIPPED = 77
 DEADLINE_S = 150  # and as long as it is idle
@@ -286,12 +288,7 @@ class ServiceTest:
 
     def greeted(self):
         """A client that has said HELLO, had its WELCOME, and says nothing more."""
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(20)
-        client.connect(f"/proc/{self.machine.leader}/root/run/telemetryd/ingest.sock")
-        hello = b"TLMF\x01\x00\x00\x00\x0a\x10" + os.urandom(16) + b"\x12\x07\x0a\x05quiet\x20\x01"
-        client.sendall(struct.pack("<IBBH", len(hello), 1, 0, 0) + hello)
-        answer = client.recv(4096)
+        client, answer = rigs.greeted(f"/proc/{self.machine.leader}/root/run/telemetryd/ingest.sock", 20)
         self.check("a quiet client is welcome", answer[4:5] == WELCOME, answer)
         return client
 

@@ -13,11 +13,9 @@ import argparse
 import contextlib
 import json
 import operator
-import os
 import pathlib
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -40,8 +38,7 @@ def roomy_config(rig, bytes_max):
 
 def first_welcome_ms(rig, under=()):
     """From exec until a client that knocks all the time has its WELCOME."""
-    hello = b"\x0a\x10" + os.urandom(16) + b"\x12\x07\x0a\x05quiet" + b"\x20\x01"
-    frame = struct.pack("<IBBH", 8 + len(hello), 1, 0, 0) + b"TLMF\x01\x00\x00\x00" + hello
+    frame = rigs.hello_frame("quiet")
     with contextlib.suppress(FileNotFoundError):
         rig.ingest_socket.unlink()  # a killed daemon's: nobody answers there
     with open(rig.log, "ab") as log:
