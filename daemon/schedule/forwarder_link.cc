@@ -153,10 +153,13 @@ Result<void> ForwarderLink::Impl::on_message(FromForwarder message) {
   if (auto* outcome = std::get_if<Outcome>(&message)) {
     TELEMETRYD_TRY(answered(outcome->lease_id));
     hooks.on_outcome(std::move(*outcome));
+  } else if (auto* result = std::get_if<ProbeResult>(&message)) {
+    TELEMETRYD_TRY(answered(result->id));
+    hooks.on_probe_result(std::move(*result));
+  } else if (const auto* conditions = std::get_if<Conditions>(&message)) {
+    hooks.on_conditions(*conditions);
   } else {
-    auto& result = std::get<ProbeResult>(message);
-    TELEMETRYD_TRY(answered(result.id));
-    hooks.on_probe_result(std::move(result));
+    hooks.on_route_change();
   }
   return {};
 }

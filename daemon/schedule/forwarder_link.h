@@ -44,6 +44,8 @@ class ForwarderLink {
     std::function<void()> on_ready;
     std::function<void(Outcome)> on_outcome;
     std::function<void(ProbeResult)> on_probe_result;
+    std::function<void(const Conditions&)> on_conditions;
+    std::function<void()> on_route_change;
     // The link is gone without having been closed; nothing that was sent will be answered.
     std::function<void(const std::string& why)> on_end;
     // After close(), on a later turn of the loop: open() works again.

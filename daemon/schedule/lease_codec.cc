@@ -47,6 +47,12 @@ std::string bounded_text(pbf_reader& reader) {
   return {view.data(), std::min(view.size(), kTextBytesMax)};
 }
 
+// Half of it would mean something else.
+std::string memory_text(pbf_reader& reader) {
+  const data_view view = reader.get_view();
+  return view.size() <= kMemoryBytesMax ? std::string(view.data(), view.size()) : std::string();
+}
+
 store::Rejected read_rejected(pbf_reader reader) {
   store::Rejected rejected;
   while (reader.next()) {
@@ -59,6 +65,39 @@ store::Rejected read_rejected(pbf_reader reader) {
     }
   }
   return rejected;
+}
+
+Mute read_mute(pbf_reader reader) {
+  Mute mute;
+  while (reader.next()) {
+    switch (reader.tag_and_type()) {
+      case bytes(1): mute.app = bounded_text(reader); break;
+      case varint(2): mute.duration_s = reader.get_uint64(); break;
+      default: reader.skip();
+    }
+  }
+  return mute;
+}
+
+// What a newer forwarder knows and we do not is "unspecified".
+template <class Enum>
+Enum read_enum(pbf_reader& reader, Enum last) {
+  const std::uint32_t value = reader.get_uint32();
+  return value <= static_cast<std::uint32_t>(last) ? static_cast<Enum>(value) : Enum{};
+}
+
+Conditions read_conditions(pbf_reader reader) {
+  Conditions conditions;
+  conditions.battery_percent = 0;
+  while (reader.next()) {
+    switch (reader.tag_and_type()) {
+      case varint(1): conditions.network = read_enum(reader, Network::kOffline); break;
+      case varint(2): conditions.power = read_enum(reader, Power::kBattery); break;
+      case varint(3): conditions.battery_percent = reader.get_uint32(); break;
+      default: reader.skip();
+    }
+  }
+  return conditions;
 }
 
 Hello read_hello(pbf_reader reader) {
@@ -91,6 +130,17 @@ Result<FromForwarder> read_outcome(pbf_reader reader) {
       case varint(6): outcome.status = reader.get_uint32(); break;
       case varint(7): outcome.duplicates = reader.get_uint32(); break;
       case varint(8): outcome.body_bytes = reader.get_uint64(); break;
+      case varint(10): outcome.cause = read_enum(reader, Cause::kUnexpectedAnswer); break;
+      case bytes(11): outcome.memory.emplace(memory_text(reader)); break;
+      case bytes(12):
+        // What exceeds the bound is as if it had not been said: sending on is the safe side.
+        if (outcome.mutes.size() < kMutesMax) {
+          outcome.mutes.push_back(read_mute(reader.get_message()));
+        } else {
+          reader.skip();
+        }
+        break;
+      case varint(13): outcome.certificate_expires_unix_s = reader.get_uint64(); break;
       default: reader.skip();
     }
   }
@@ -121,6 +171,8 @@ Result<FromForwarder> read_message(std::string_view body) {
       case bytes(1): return read_hello(reader.get_message());
       case bytes(2): return read_outcome(reader.get_message());
       case bytes(3): return read_probe_result(reader.get_message());
+      case bytes(4): return read_conditions(reader.get_message());
+      case bytes(5): return RouteChange{};
       default: reader.skip();
     }
   }
@@ -142,18 +194,40 @@ void add_row(pbf_writer& lease, const OutgoingRow& outgoing) {
 
 }  // namespace
 
-std::string encode_lease(std::uint64_t id,
-                         std::string_view destination,
-                         std::uint32_t attempt,
-                         std::span<const OutgoingRow> rows) {
+std::string_view to_string(Cause cause) {
+  switch (cause) {
+    case Cause::kUnspecified: return "";
+    case Cause::kConfiguration: return "configuration";
+    case Cause::kNameResolution: return "name_resolution";
+    case Cause::kConnect: return "connect";
+    case Cause::kTimeout: return "timeout";
+    case Cause::kConnectionLost: return "connection_lost";
+    case Cause::kTls: return "tls";
+    case Cause::kClock: return "clock";
+    case Cause::kProxy: return "proxy";
+    case Cause::kCaptivePortal: return "captive_portal";
+    case Cause::kAuthentication: return "authentication";
+    case Cause::kEndpoint: return "endpoint";
+    case Cause::kRateLimit: return "rate_limit";
+    case Cause::kSize: return "size";
+    case Cause::kBadRequest: return "bad_request";
+    case Cause::kServer: return "server";
+    case Cause::kUnexpectedAnswer: return "unexpected_answer";
+  }
+  return "";
+}
+
+std::string encode_lease(const LeaseHeader& header, std::span<const OutgoingRow> rows) {
   std::string body;
   pbf_writer message(body);
   {
     pbf_writer lease(message, 1);
-    lease.add_uint64(1, id);
-    lease.add_string(2, view_of(destination));
-    lease.add_uint32(3, attempt);
+    lease.add_uint64(1, header.id);
+    lease.add_string(2, view_of(header.destination));
+    lease.add_uint32(3, header.attempt);
     for (const OutgoingRow& row : rows) add_row(lease, row);
+    if (!header.memory.empty()) lease.add_string(5, view_of(header.memory));
+    if (header.suspect_events) lease.add_bool(6, true);
   }
   return with_length(body);
 }

@@ -5,7 +5,7 @@
 //
 // Thread:  any; MessageReader belongs to one connection.
 // Limits:  kBodyBytesMax per message, checked on the length before the body is buffered;
-//          kRejectedMax ranges in one outcome.
+//          kRejectedMax ranges and kMutesMax mutes in one outcome; kMemoryBytesMax.
 // Fails:   kInvalidArgument: the peer broke the protocol; end the connection.
 
 #pragma once
@@ -26,9 +26,54 @@ namespace telemetryd::schedule {
 inline constexpr std::size_t kBodyBytesMax = 16u << 20;
 inline constexpr std::size_t kRejectedMax = 100000;
 inline constexpr std::size_t kTextBytesMax = 512;
+inline constexpr std::size_t kMemoryBytesMax = 1024;
+inline constexpr std::size_t kMutesMax = 64;
 inline constexpr std::uint32_t kLeaseProtocol = 1;
 
 enum class Verdict : std::uint32_t { kDelivered = 1, kRetry = 2, kHold = 3 };
+
+// What stood in the way of a delivery; proto/telemetry/v1/lease.proto explains each.
+enum class Cause : std::uint32_t {
+  kUnspecified,
+  kConfiguration,
+  kNameResolution,
+  kConnect,
+  kTimeout,
+  kConnectionLost,
+  kTls,
+  kClock,
+  kProxy,
+  kCaptivePortal,
+  kAuthentication,
+  kEndpoint,
+  kRateLimit,
+  kSize,
+  kBadRequest,
+  kServer,
+  kUnexpectedAnswer,
+};
+
+// "name_resolution" for kNameResolution; empty for kUnspecified.
+std::string_view to_string(Cause cause);
+
+// The upstream wants no events of this app for some time.
+struct Mute {
+  std::string app;
+  std::uint64_t duration_s = 0;
+};
+
+enum class Network : std::uint32_t { kUnspecified, kUnmetered, kMetered, kRoaming, kOffline };
+enum class Power : std::uint32_t { kUnspecified, kMains, kBattery };
+
+// How the machine stands to the world, as the forwarder sees it.
+struct Conditions {
+  Network network = Network::kUnspecified;
+  Power power = Power::kUnspecified;
+  std::uint32_t battery_percent = 100;
+};
+
+// A route came or went.
+struct RouteChange {};
 
 struct Hello {
   std::uint32_t protocol = 0;
@@ -44,6 +89,10 @@ struct Outcome {
   std::uint32_t status = 0;
   std::uint32_t duplicates = 0;
   std::uint64_t body_bytes = 0;
+  Cause cause = Cause::kUnspecified;
+  std::optional<std::string> memory;  // to be kept; nothing: as before
+  std::vector<Mute> mutes;
+  std::uint64_t certificate_expires_unix_s = 0;
 };
 
 struct ProbeResult {
@@ -52,7 +101,16 @@ struct ProbeResult {
   std::string detail;
 };
 
-using FromForwarder = std::variant<Hello, Outcome, ProbeResult>;
+using FromForwarder = std::variant<Hello, Outcome, ProbeResult, Conditions, RouteChange>;
+
+// What a lease says besides its rows.
+struct LeaseHeader {
+  std::uint64_t id = 0;
+  std::string_view destination;
+  std::uint32_t attempt = 1;
+  std::string_view memory;
+  bool suspect_events = false;
+};
 
 // A row of a lease with what only the daemon knows about it.
 struct OutgoingRow {
@@ -61,10 +119,7 @@ struct OutgoingRow {
 };
 
 // Whole messages, length included.
-std::string encode_lease(std::uint64_t id,
-                         std::string_view destination,
-                         std::uint32_t attempt,
-                         std::span<const OutgoingRow> rows);
+std::string encode_lease(const LeaseHeader& header, std::span<const OutgoingRow> rows);
 std::string encode_probe(std::uint64_t id, std::string_view destination);
 std::string encode_reload();
 

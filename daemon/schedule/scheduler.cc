@@ -67,6 +67,8 @@ Scheduler::Impl::Impl(loop::Loop& loop_arg,
               }
               turn();
             },
+            [](const Conditions&) {},
+            [] {},
             [this](const std::string& why) { on_link_end(why); },
             [this] { turn(); }}) {
   for (DestinationSpec& spec : destinations) add_slot(std::move(spec));

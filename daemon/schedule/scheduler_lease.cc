@@ -192,7 +192,8 @@ void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
               {"events", handover->lease.events},
               {"attempt", slot->machine.attempt()}});
   link.send(
-      encode_lease(slot->out->message_id, handover->destination, slot->machine.attempt(), rows),
+      encode_lease(
+          {slot->out->message_id, handover->destination, slot->machine.attempt(), {}, false}, rows),
       slot->out->message_id);
 }
 

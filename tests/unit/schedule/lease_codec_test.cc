@@ -44,7 +44,7 @@ store::LeasedRow row() {
 TEST(LeaseCodec, ALeaseReadsTheSameWithGeneratedProtobuf) {
   const store::LeasedRow stored = row();
   const std::vector<OutgoingRow> rows = {{&stored, "machine"}, {&stored, ""}};
-  const std::string message = encode_lease(1ull << 63, "main", 4, rows);
+  const std::string message = encode_lease({1ull << 63, "main", 4, "{\"bytes\":9}", true}, rows);
 
   v1::ToForwarder parsed;
   ASSERT_TRUE(parsed.ParseFromString(std::string(body_of(message))));
@@ -53,6 +53,8 @@ TEST(LeaseCodec, ALeaseReadsTheSameWithGeneratedProtobuf) {
   EXPECT_EQ(parsed.lease().id(), 1ull << 63);
   EXPECT_EQ(parsed.lease().destination(), "main");
   EXPECT_EQ(parsed.lease().attempt(), 4u);
+  EXPECT_EQ(parsed.lease().memory(), "{\"bytes\":9}");
+  EXPECT_TRUE(parsed.lease().suspect_events());
   ASSERT_EQ(parsed.lease().rows_size(), 2);
   const v1::LeasedRow& first = parsed.lease().rows(0);
   EXPECT_EQ(first.seq(), stored.meta.seq);
@@ -76,7 +78,7 @@ TEST(LeaseCodec, ARowRecordedElsewhereKeepsItsMachine) {
   const std::vector<OutgoingRow> rows = {{&own, "here"}, {&relayed, "here"}};
 
   v1::ToForwarder parsed;
-  ASSERT_TRUE(parsed.ParseFromString(std::string(body_of(encode_lease(1, "main", 1, rows)))));
+  ASSERT_TRUE(parsed.ParseFromString(std::string(body_of(encode_lease({1, "main"}, rows)))));
   ASSERT_EQ(parsed.lease().rows_size(), 2);
   EXPECT_EQ(parsed.lease().rows(0).machine_id(), "here");
   EXPECT_EQ(parsed.lease().rows(1).machine_id(), "elsewhere");
@@ -137,6 +139,66 @@ TEST(LeaseCodec, ReadsWhatGeneratedProtobufWrites) {
   ASSERT_TRUE(probe);
   EXPECT_EQ(std::get<ProbeResult>(*probe).id, 4u);
   EXPECT_TRUE(std::get<ProbeResult>(*probe).ok);
+}
+
+TEST(LeaseCodec, ReadsWhatAnUpstreamAsksFor) {
+  v1::FromForwarder message;
+  v1::Outcome* outcome = message.mutable_outcome();
+  outcome->set_verdict(v1::VERDICT_RETRY);
+  auto decoded = decode_from_forwarder(message.SerializeAsString());
+  ASSERT_TRUE(decoded);
+  EXPECT_FALSE(std::get<Outcome>(*decoded).memory) << "absent is not empty";
+
+  outcome->set_cause(v1::CAUSE_CAPTIVE_PORTAL);
+  outcome->set_memory("size");
+  outcome->set_certificate_expires_unix_s(1800000000);
+  v1::Mute* mute = outcome->add_mutes();
+  mute->set_app("tool");
+  mute->set_duration_s(3600);
+  decoded = decode_from_forwarder(message.SerializeAsString());
+  ASSERT_TRUE(decoded);
+  const auto& read = std::get<Outcome>(*decoded);
+  EXPECT_EQ(read.cause, Cause::kCaptivePortal);
+  EXPECT_EQ(to_string(read.cause), "captive_portal");
+  EXPECT_EQ(read.memory, "size");
+  EXPECT_EQ(read.certificate_expires_unix_s, 1800000000u);
+  ASSERT_EQ(read.mutes.size(), 1u);
+  EXPECT_EQ(read.mutes[0].app, "tool");
+  EXPECT_EQ(read.mutes[0].duration_s, 3600u);
+}
+
+TEST(LeaseCodec, WhatExceedsItsBoundIsLeftOut) {
+  v1::FromForwarder message;
+  v1::Outcome* outcome = message.mutable_outcome();
+  outcome->set_verdict(v1::VERDICT_RETRY);
+  outcome->set_memory(std::string(kMemoryBytesMax + 1, 'x'));
+  outcome->set_cause(static_cast<v1::Cause>(99));
+  for (std::size_t i = 0; i < kMutesMax + 1; ++i) outcome->add_mutes()->set_app("tool");
+  const auto decoded = decode_from_forwarder(message.SerializeAsString());
+  ASSERT_TRUE(decoded);
+  const auto& read = std::get<Outcome>(*decoded);
+  EXPECT_EQ(read.memory, "");
+  EXPECT_EQ(read.cause, Cause::kUnspecified);
+  EXPECT_EQ(read.mutes.size(), kMutesMax);
+}
+
+TEST(LeaseCodec, ReadsTheConditionsOfTheMachine) {
+  v1::FromForwarder message;
+  v1::Conditions* conditions = message.mutable_conditions();
+  conditions->set_network(v1::NETWORK_ROAMING);
+  conditions->set_power(v1::POWER_BATTERY);
+  conditions->set_battery_percent(17);
+  auto decoded = decode_from_forwarder(message.SerializeAsString());
+  ASSERT_TRUE(decoded);
+  const auto& read = std::get<Conditions>(*decoded);
+  EXPECT_EQ(read.network, Network::kRoaming);
+  EXPECT_EQ(read.power, Power::kBattery);
+  EXPECT_EQ(read.battery_percent, 17u);
+
+  message.mutable_route_change();
+  decoded = decode_from_forwarder(message.SerializeAsString());
+  ASSERT_TRUE(decoded);
+  EXPECT_TRUE(std::holds_alternative<RouteChange>(*decoded));
 }
 
 TEST(LeaseCodec, AnOutcomeWithoutAVerdictIsRefused) {
