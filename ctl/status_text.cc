@@ -146,6 +146,9 @@ std::string destination_state_text(const Json& destination) {
   }
   if (const auto attempts = number_in(destination, "attempts"); attempts > 0 && !error.empty()) {
     out += fmt::format(" after {}", plural(attempts, "failed attempt"));
+    if (const auto failing = number_in(destination, "failing_s"); failing > 0) {
+      out += fmt::format(" in {}", duration_text(std::chrono::seconds(failing)));
+    }
   }
   if (!error.empty()) out += ": " + error;
   return out;

@@ -26,6 +26,10 @@ Json or_null(const std::optional<T>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
+Json or_null(const std::string& text) {
+  return text.empty() ? Json(nullptr) : Json(text);
+}
+
 }  // namespace
 
 std::string dump(const Json& json) {
@@ -56,20 +60,27 @@ Json to_json(const store::Accounts& accounts) {
 }
 
 Json to_json(const schedule::DestinationStatus& destination) {
-  return {
-      {"name", destination.name},
-      {"kind", destination.kind},
-      {"state", destination.state},
-      {"apps", destination.apps},
-      {"queued_events", destination.queued_events},
-      {"queued_bytes", destination.queued_bytes},
-      {"oldest_age_s", or_null(destination.oldest_age_s)},
-      {"next_attempt_s", or_null(destination.next_attempt_s)},
-      {"attempts", destination.attempts},
-      {"last_error", destination.last_error.empty() ? Json(nullptr) : Json(destination.last_error)},
-      {"last_success",
-       destination.last_success_unix_ms ? Json(rfc3339(*destination.last_success_unix_ms))
-                                        : Json(nullptr)}};
+  return {{"name", destination.name},
+          {"kind", destination.kind},
+          {"state", destination.state},
+          {"apps", destination.apps},
+          {"queued_events", destination.queued_events},
+          {"queued_bytes", destination.queued_bytes},
+          {"oldest_age_s", or_null(destination.oldest_age_s)},
+          {"next_attempt_s", or_null(destination.next_attempt_s)},
+          {"attempts", destination.attempts},
+          {"failing_s", or_null(destination.failing_s)},
+          {"cause", or_null(destination.cause)},
+          {"first_error", or_null(destination.first_error)},
+          {"last_error", or_null(destination.last_error)},
+          {"last_success",
+           destination.last_success_unix_ms ? Json(rfc3339(*destination.last_success_unix_ms))
+                                            : Json(nullptr)},
+          {"muted_s", destination.muted_s},
+          {"certificate_expires",
+           destination.certificate_expires_unix_s
+               ? Json(rfc3339(*destination.certificate_expires_unix_s * 1000))
+               : Json(nullptr)}};
 }
 
 Json to_json(const consent::Decision& decision) {

@@ -70,6 +70,13 @@ std::vector<std::string> reasons(const Observed& observed) {
   }
   if (!observed.gateway_problem.empty()) out.push_back(observed.gateway_problem);
   for (const auto& destination : observed.destinations) {
+    for (const auto& [app, seconds] : destination.muted_s) {
+      out.push_back(
+          fmt::format("destination {} asked for no events of app {} for {} s more; they wait",
+                      destination.name,
+                      app,
+                      seconds));
+    }
     if (destination.state != "held" && destination.state != "backoff") continue;
     out.push_back(fmt::format(
         "destination {} is {} after {} failed attempts: {}",

@@ -72,6 +72,21 @@ class Timer {
   std::unique_ptr<Impl> impl_;
 };
 
+// As Timer, for waits that a sleep of the machine must not prolong: it counts while the machine is
+// suspended, and what ended meanwhile fires at the resume. Where the system has no such clock it is
+// a Timer.
+class BootTimer {
+ public:
+  BootTimer(Loop& loop, std::function<void()> on_fire);
+  ~BootTimer();
+  void start_once(std::chrono::milliseconds delay);
+  void stop();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 // Calls `on_signal` on the loop thread.
 class Signal {
  public:

@@ -6,6 +6,12 @@ namespace telemetryd::schedule {
 
 using std::chrono::milliseconds;
 
+namespace {
+
+constexpr int kRetryAfterSpread = 5;
+
+}  // namespace
+
 milliseconds uniform(milliseconds from, milliseconds to, Prng& prng) {
   if (to <= from) return from;
   std::uniform_int_distribution<std::int64_t> spread(from.count(), to.count());
@@ -19,12 +25,18 @@ milliseconds backoff_cap(const BackoffLimits& limits, std::uint32_t failures) {
   return std::min(cap, limits.delay_max);
 }
 
+milliseconds backoff_bound(const BackoffLimits& limits) {
+  return std::max(limits.delay_max, kRetryAfterMax + kRetryAfterMax / kRetryAfterSpread);
+}
+
 milliseconds backoff_delay(const BackoffLimits& limits,
                            std::uint32_t failures,
                            milliseconds retry_after,
                            Prng& prng) {
   const milliseconds own = uniform(milliseconds(0), backoff_cap(limits, failures), prng);
-  return std::max(own, std::clamp(retry_after, milliseconds(0), kRetryAfterMax));
+  const milliseconds asked = std::clamp(retry_after, milliseconds(0), kRetryAfterMax);
+  if (own >= asked) return own;
+  return uniform(asked, asked + asked / kRetryAfterSpread, prng);
 }
 
 }  // namespace telemetryd::schedule

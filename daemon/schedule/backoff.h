@@ -2,7 +2,7 @@
 //
 // Full jitter: any delay between nothing and an exponentially growing cap is equally likely. What
 // the upstream asks for is a lower bound, and itself bounded, so that a broken header cannot park a
-// queue.
+// queue; above it a fifth more is drawn at random, because everybody was told the same time.
 //
 // Thread:  any; no state but the generator handed in.
 // Limits:  kRetryAfterMax.
@@ -32,6 +32,9 @@ std::chrono::milliseconds uniform(std::chrono::milliseconds from,
 
 // The top of the jitter after `failures` failures in a row: min(delay_max, delay_min * 2^(n-1)).
 std::chrono::milliseconds backoff_cap(const BackoffLimits& limits, std::uint32_t failures);
+
+// What no delay exceeds.
+std::chrono::milliseconds backoff_bound(const BackoffLimits& limits);
 
 // The delay before the next attempt; at least min(retry_after, kRetryAfterMax).
 std::chrono::milliseconds backoff_delay(const BackoffLimits& limits,

@@ -1,7 +1,6 @@
 #include "schedule/destination.h"
 
 #include <algorithm>
-#include <limits>
 
 #include <nlohmann/json.hpp>
 
@@ -82,20 +81,27 @@ void Destination::delivered(UnixMs now_unix) {
   sending_ = false;
   draining_ = true;
   held_ = false;
-  failures_ = 0;
-  last_error_.clear();
+  outage_.end();
   last_success_ = now_unix;
+  if (ramp_ && *ramp_ >= timing_.batch_events_max / 2) ramp_.reset();
+  if (ramp_) *ramp_ *= 2;
 }
 
 void Destination::failed(BootMs now, const Failure& failure) {
   sending_ = false;
   draining_ = false;
   flush_ = false;
-  if (failures_ < std::numeric_limits<std::uint32_t>::max() - 1) ++failures_;
+  outage_.failed(now, failure.cause, failure.error);
   held_ = failure.hold;
-  last_error_ = failure.error.substr(0, kErrorBytesMax);
+  if (outage_.was_away()) ramp_ = std::min(kRampEventsFirst, timing_.batch_events_max);
   next_attempt_ =
-      now + backoff_delay(timing_.backoff, failures_, failure.retry_after, prng_).count();
+      now + backoff_delay(timing_.backoff, outage_.failures(), failure.retry_after, prng_).count();
+}
+
+bool Destination::remember(const std::string& memory) {
+  if (memory == memory_ || memory.size() > kMemoryBytesMax) return false;
+  memory_ = memory;
+  return true;
 }
 
 Destination::State Destination::state() const {
@@ -111,7 +117,10 @@ std::optional<BootMs> Destination::next_attempt() const {
 }
 
 std::string Destination::persisted(BootMs now, UnixMs now_unix) const {
-  json state = {{"v", 1}, {"failures", failures_}, {"held", held_}, {"last_error", last_error_}};
+  json state = {{"v", 1}, {"held", held_}};
+  outage_.persist(state, now);
+  mutes_.persist(state, now, now_unix);
+  if (!memory_.empty()) state["memory"] = memory_;
   if (next_attempt_) state["next_attempt_unix_ms"] = now_unix + (*next_attempt_ - now);
   if (last_success_) state["last_success_unix_ms"] = *last_success_;
   return state.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -120,20 +129,18 @@ std::string Destination::persisted(BootMs now, UnixMs now_unix) const {
 bool Destination::restore(std::string_view text, BootMs now, UnixMs now_unix) {
   const json state = json::parse(text, nullptr, false);
   if (!state.is_object() || state.value("v", json()) != 1) return false;
-  const json failures = state.value("failures", json());
   const json held = state.value("held", json());
-  const json error = state.value("last_error", json());
-  if (!failures.is_number_unsigned() || !held.is_boolean() || !error.is_string()) return false;
-
-  failures_ =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(failures.get<std::uint64_t>(), 1'000'000));
+  if (!held.is_boolean() || !outage_.restore(state, now)) return false;
   held_ = held.get<bool>();
-  last_error_ = error.get<std::string>().substr(0, kErrorBytesMax);
+  mutes_.restore(state, now, now_unix);
+  if (const json memory = state.value("memory", json()); memory.is_string()) {
+    remember(memory.get<std::string>());
+  }
   if (const json at = state.value("last_success_unix_ms", json()); at.is_number_integer()) {
     last_success_ = at.get<UnixMs>();
   }
   if (const json at = state.value("next_attempt_unix_ms", json()); at.is_number_integer()) {
-    const milliseconds bound = std::max(kRetryAfterMax, timing_.backoff.delay_max);
+    const milliseconds bound = backoff_bound(timing_.backoff);
     const UnixMs next = at.get<UnixMs>();
     // Compared before subtracting: the number may be anything.
     if (next > now_unix + bound.count()) {

@@ -5,8 +5,11 @@
 // test turns its clock by hand. Boot time decides; wall time appears only in what is persisted,
 // because boot time means nothing after a restart.
 //
+// After an outage the first lease is small, and each that is delivered doubles the next, so that an
+// upstream that just came back is not thrown down again by all who waited.
+//
 // Thread:  loop.
-// Limits:  one lease out; kErrorBytesMax of error text.
+// Limits:  one lease out; kMemoryBytesMax of memory; those of outage.h and mutes.h.
 
 #pragma once
 
@@ -18,6 +21,9 @@
 
 #include "base/clock.h"
 #include "schedule/backoff.h"
+#include "schedule/lease_codec.h"
+#include "schedule/mutes.h"
+#include "schedule/outage.h"
 
 namespace telemetryd::schedule {
 
@@ -42,12 +48,14 @@ struct Failure {
   bool hold = false;  // a person must act; until then one probe per backoff
   std::chrono::milliseconds retry_after{0};
   std::string error;
+  Cause cause = Cause::kUnspecified;
 };
 
 class Destination {
  public:
-  static constexpr std::size_t kErrorBytesMax = 512;
   static constexpr std::chrono::milliseconds kResumeMax{30000};
+  // Of the first lease after an outage.
+  static constexpr std::uint32_t kRampEventsFirst = 16;
 
   enum class State { kIdle, kWaiting, kSending, kBackoff, kHeld };
 
@@ -86,14 +94,26 @@ class Destination {
   void failed(BootMs now, const Failure& failure);
 
   // The lease's attempt number: 1 for a first try.
-  std::uint32_t attempt() const { return failures_ + 1; }
+  std::uint32_t attempt() const { return outage_.failures() + 1; }
 
-  std::uint32_t failures() const { return failures_; }
+  // How many events the next lease may hold.
+  std::uint32_t events_max() const { return ramp_.value_or(timing_.batch_events_max); }
+
+  const Outage& outage() const { return outage_; }
+
+  // The caller leaves rows of these out of queue_is() and of leases.
+  const Mutes& mutes() const { return mutes_; }
+
+  Mutes& mutes() { return mutes_; }
+
+  // What the forwarder wants to be told with each lease.
+  const std::string& memory() const { return memory_; }
+
+  // True when that is news, and so worth saving.
+  bool remember(const std::string& memory);
 
   State state() const;
   std::optional<BootMs> next_attempt() const;
-
-  const std::string& last_error() const { return last_error_; }
 
   std::optional<UnixMs> last_success() const { return last_success_; }
 
@@ -119,10 +139,12 @@ class Destination {
   bool draining_ = false;
   bool first_sync_ = true;
   bool held_ = false;
-  std::uint32_t failures_ = 0;
+  Outage outage_;
+  Mutes mutes_;
+  std::string memory_;
+  std::optional<std::uint32_t> ramp_;  // only after an outage
   std::optional<BootMs> next_sync_;
   std::optional<BootMs> next_attempt_;
-  std::string last_error_;
   std::optional<UnixMs> last_success_;
 };
 

@@ -1,6 +1,7 @@
 #include "schedule/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/bytes.h"
@@ -123,11 +124,29 @@ void Scheduler::Impl::reroute() {
 void Scheduler::Impl::refresh_queue(Slot& slot) {
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
-  for (const std::string& app : slot.apps) {
+  for (const std::string& app : wanted_apps(slot)) {
     events += apps[app].info.events;
     bytes += apps[app].info.bytes;
   }
   slot.machine.queue_is(events, bytes);
+}
+
+std::vector<std::string> Scheduler::Impl::wanted_apps(const Slot& slot) const {
+  std::vector<std::string> wanted;
+  const BootMs now = clock.boot_ms();
+  std::ranges::copy_if(slot.apps, std::back_inserter(wanted), [&](const std::string& app) {
+    return !slot.machine.mutes().contains(app, now);
+  });
+  return wanted;
+}
+
+void Scheduler::Impl::serve_mutes(Slot& slot, BootMs now, std::optional<BootMs>& wake_at) {
+  if (slot.machine.mutes().expire(now)) refresh_queue(slot);
+  const bool waits = std::ranges::any_of(slot.machine.mutes().until(), [&](const auto& mute) {
+    const auto app = apps.find(mute.first);
+    return app != apps.end() && app->second.info.events > 0;
+  });
+  if (waits) earlier(wake_at, *slot.machine.mutes().next_end());
 }
 
 void Scheduler::Impl::take_queues(const StoreAnswer& answer) {
@@ -225,6 +244,7 @@ void Scheduler::Impl::turn_once() {
 void Scheduler::Impl::serve_slots(BootMs now, std::optional<BootMs>& wake_at) {
   std::vector<Slot*> due;
   for (auto& [name, slot] : slots) {
+    serve_mutes(*slot, now, wake_at);
     if (slot->busy) continue;
     const Action action = slot->machine.step(now);
     if (action.kind == Action::Kind::kWait) earlier(wake_at, action.until);

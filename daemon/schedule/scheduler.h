@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -55,8 +56,13 @@ struct DestinationStatus {
   std::uint64_t queued_bytes = 0;
   std::optional<std::int64_t> oldest_age_s;
   std::optional<std::int64_t> next_attempt_s;
-  std::uint32_t attempts = 0;  // failures in a row
+  std::uint32_t attempts = 0;             // failures in a row
+  std::optional<std::int64_t> failing_s;  // since the first of them
+  std::string first_error;
   std::string last_error;
+  std::string cause;                            // of the last failure, in one word
+  std::map<std::string, std::int64_t> muted_s;  // apps that the upstream wants nothing of, how long
+  std::optional<std::int64_t> certificate_expires_unix_s;  // of ours towards this upstream
   std::optional<std::int64_t> last_success_unix_ms;
 };
 

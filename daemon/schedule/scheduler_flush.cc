@@ -61,7 +61,7 @@ void Scheduler::Impl::arm_flush(Flush& flush) {
   link.forgive();
   for (auto& [name, slot] : slots) {
     const bool queued = std::ranges::any_of(
-        slot->apps, [this](const std::string& app) { return apps[app].info.events > 0; });
+        wanted_apps(*slot), [this](const std::string& app) { return apps[app].info.events > 0; });
     if (!queued) continue;
     slot->machine.flush();
     if (!late) flush.waiting.insert(name);
@@ -115,6 +115,7 @@ void Scheduler::Impl::status(std::function<void(std::vector<DestinationStatus>)>
 
 DestinationStatus Scheduler::Impl::status_of(
     const Slot& slot, const std::map<std::string, store::QueueInfo>& queues) const {
+  const BootMs now = clock.boot_ms();
   DestinationStatus status;
   status.name = slot.spec.name;
   status.kind = slot.spec.kind;
@@ -130,10 +131,18 @@ DestinationStatus Scheduler::Impl::status_of(
   }
   if (oldest) status.oldest_age_s = std::max<std::int64_t>(0, clock.unix_ms() - *oldest) / 1000;
   if (const auto next = slot.machine.next_attempt()) {
-    status.next_attempt_s = std::max<std::int64_t>(0, *next - clock.boot_ms() + 999) / 1000;
+    status.next_attempt_s = std::max<std::int64_t>(0, *next - now + 999) / 1000;
   }
-  status.attempts = slot.machine.failures();
-  status.last_error = slot.machine.last_error();
+  const Outage& outage = slot.machine.outage();
+  status.attempts = outage.failures();
+  status.first_error = outage.first_error();
+  status.last_error = outage.last_error();
+  status.cause = to_string(outage.cause());
+  if (const auto lasted = outage.lasted(now)) status.failing_s = lasted->count() / 1000;
+  for (const auto& [app, until] : slot.machine.mutes().until()) {
+    if (until > now) status.muted_s[app] = (until - now + 999) / 1000;
+  }
+  status.certificate_expires_unix_s = slot.certificate_expires_unix_s;
   status.last_success_unix_ms = slot.machine.last_success();
   return status;
 }

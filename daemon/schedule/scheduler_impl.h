@@ -50,6 +50,7 @@ struct Scheduler::Impl {
     // Delivered, but the store could not write it down: tried again before the next lease, so that
     // a full disk does not become duplicates upstream.
     std::optional<store::Settlement> unsettled;
+    std::optional<std::int64_t> certificate_expires_unix_s;
     std::uint64_t urged_by = 0;  // the number of the latest urgent notice
     bool busy = false;           // between step() and its answer
     bool removed = false;        // no longer configured; goes when not busy
@@ -109,7 +110,7 @@ struct Scheduler::Impl {
   bool turning = false;
   bool turn_again = false;
   bool reload_owed = false;
-  loop::Timer wake;
+  loop::BootTimer wake;
   ForwarderLink link;
   // Answers from other threads look here before they touch us.
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
@@ -128,6 +129,9 @@ struct Scheduler::Impl {
   void take_queues(const StoreAnswer& answer);
   std::map<std::string, store::QueueInfo> known_queues() const;
   void refresh_queue(Slot& slot);
+  // Those of its apps whose events the upstream wants now.
+  std::vector<std::string> wanted_apps(const Slot& slot) const;
+  void serve_mutes(Slot& slot, BootMs now, std::optional<BootMs>& wake_at);
   void probe(const std::string& destination, std::function<void(Result<std::string>)> done);
   void end_probe(std::uint64_t id, Result<std::string> result);
   void status(std::function<void(std::vector<DestinationStatus>)> done);
@@ -155,6 +159,7 @@ struct Scheduler::Impl {
   Slot* holder_of(const Handover& handover);
   void send_lease(const std::shared_ptr<Handover>& handover);
   void on_outcome(Outcome outcome);
+  void take_news(Slot& slot, const Outcome& outcome);
   void on_link_end(const std::string& why);
   void lease_failed(Slot& slot, const Failure& failure);
   void nothing_lent(Slot& slot, const StoreAnswer& answer);

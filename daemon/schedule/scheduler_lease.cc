@@ -11,6 +11,9 @@ namespace {
 // A lease must fit into one message with its contexts and names; the row data gets this much.
 constexpr std::uint64_t kLeaseBytesMax = 8u << 20;
 
+// The last that can be written as a date.
+constexpr std::uint64_t kYear9999UnixS = 253402300799;
+
 }  // namespace
 
 Result<void> check_rejected(const OutLease& lease, std::vector<store::Rejected> rejected) {
@@ -54,11 +57,12 @@ void Scheduler::Impl::request_lease(Slot& slot) {
   slot.busy = true;
   StoreJob job;
   job.settle = slot.unsettled;
-  if (!slot.removed && !slot.apps.empty()) {
+  std::vector<std::string> wanted = wanted_apps(slot);
+  if (!slot.removed && !wanted.empty()) {
     store::LeaseRequest request;
-    request.apps = slot.apps;
+    request.apps = std::move(wanted);
     request.held = hooks.held();
-    request.events_max = options.batch_events_max;
+    request.events_max = slot.machine.events_max();
     request.bytes_max = std::min(options.batch_bytes_max, kLeaseBytesMax);
     job.lease = std::move(request);
   }
@@ -89,7 +93,7 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   }
   if (slot->unsettled) {
     slot->unsettled.reset();
-    const bool recovered = slot->machine.failures() > 0;
+    const bool recovered = slot->machine.outage().failures() > 0;
     if (recovered) {
       log::info("destination_recovered",
                 {{"destination", destination}, {"attempts", slot->machine.attempt()}});
@@ -111,7 +115,7 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
 void Scheduler::Impl::nothing_lent(Slot& slot, const StoreAnswer& answer) {
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
-  for (const std::string& app : slot.apps) {
+  for (const std::string& app : wanted_apps(slot)) {
     const auto queue = answer.queues.find(app);
     if (queue == answer.queues.end()) continue;
     events += queue->second.events;
@@ -191,10 +195,13 @@ void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
              {{"destination", handover->destination},
               {"events", handover->lease.events},
               {"attempt", slot->machine.attempt()}});
-  link.send(
-      encode_lease(
-          {slot->out->message_id, handover->destination, slot->machine.attempt(), {}, false}, rows),
-      slot->out->message_id);
+  link.send(encode_lease({slot->out->message_id,
+                          handover->destination,
+                          slot->machine.attempt(),
+                          slot->machine.memory(),
+                          slot->machine.outage().suspect_events(clock.boot_ms())},
+                         rows),
+            slot->out->message_id);
 }
 
 void Scheduler::Impl::on_outcome(Outcome outcome) {
@@ -203,13 +210,15 @@ void Scheduler::Impl::on_outcome(Outcome outcome) {
     log::warn("outcome_ignored", {{"cause", "no such lease is out"}});
     return;
   }
+  take_news(*slot, outcome);
   if (outcome.verdict != Verdict::kDelivered) {
     const auto wait = std::min<std::uint64_t>(outcome.retry_after_ms,
                                               static_cast<std::uint64_t>(kRetryAfterMax.count()));
     lease_failed(*slot,
                  {outcome.verdict == Verdict::kHold,
                   std::chrono::milliseconds(wait),
-                  std::move(outcome.error)});
+                  std::move(outcome.error),
+                  outcome.cause});
     return turn();
   }
   if (const auto valid = check_rejected(*slot->out, outcome.rejected); !valid) {
@@ -228,8 +237,33 @@ void Scheduler::Impl::on_outcome(Outcome outcome) {
   request_lease(*slot);
 }
 
+// What the upstream let us know beside its verdict.
+void Scheduler::Impl::take_news(Slot& slot, const Outcome& outcome) {
+  const BootMs now = clock.boot_ms();
+  bool news = outcome.memory && slot.machine.remember(*outcome.memory);
+  for (const Mute& mute : outcome.mutes) {
+    // Only of apps that it gets events of: the names are foreign.
+    if (std::ranges::find(slot.apps, mute.app) == slot.apps.end()) continue;
+    const auto most = static_cast<std::uint64_t>(Mutes::kMuteMax.count()) / 1000;
+    const std::chrono::seconds duration(std::min(mute.duration_s, most));
+    slot.machine.mutes().mute(mute.app, duration, now);
+    log::warn("app_muted",
+              {{"destination", slot.spec.name}, {"app", mute.app}, {"for_s", duration.count()}});
+    news = true;
+  }
+  slot.certificate_expires_unix_s.reset();
+  if (outcome.certificate_expires_unix_s > 0) {
+    slot.certificate_expires_unix_s = static_cast<std::int64_t>(
+        std::min<std::uint64_t>(outcome.certificate_expires_unix_s, kYear9999UnixS));
+  }
+  if (!news) return;
+  if (!outcome.mutes.empty()) refresh_queue(slot);
+  save_state(slot);
+}
+
 void Scheduler::Impl::lease_failed(Slot& slot, const Failure& failure) {
-  const bool news = slot.machine.failures() == 0 || slot.machine.last_error() != failure.error;
+  const Outage& outage = slot.machine.outage();
+  const bool news = outage.failures() == 0 || outage.last_error() != failure.error;
   slot.machine.failed(clock.boot_ms(), failure);
   if (news) {
     log::warn(failure.hold ? "destination_held" : "delivery_postponed",
@@ -238,7 +272,7 @@ void Scheduler::Impl::lease_failed(Slot& slot, const Failure& failure) {
   if (slot.out) unreleased.push_back(slot.out->store_lease);
   slot.out.reset();
   if (slot.removed) give_up(slot);
-  leave_flushes(slot.spec.name, Error(ErrorCode::kUnavailable, slot.machine.last_error()));
+  leave_flushes(slot.spec.name, Error(ErrorCode::kUnavailable, outage.last_error()));
   save_state(slot);
   slot_free(slot);
 }

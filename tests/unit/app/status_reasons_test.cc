@@ -49,6 +49,19 @@ TEST(StatusReasons, NameAHeldDestinationWithItsError) {
   EXPECT_TRUE(not_ready(observed).empty());
 }
 
+TEST(StatusReasons, NameAnAppThatTheUpstreamDoesNotWant) {
+  Observed observed = healthy();
+  schedule::DestinationStatus destination;
+  destination.name = "home";
+  destination.state = "idle";
+  destination.muted_s = {{"loud", 3600}};
+  observed.destinations = {destination};
+  EXPECT_EQ(reasons(observed),
+            std::vector<std::string>{
+                "destination home asked for no events of app loud for 3600 s more; they wait"});
+  EXPECT_TRUE(not_ready(observed).empty());
+}
+
 TEST(StatusReasons, AFullStoreThatRefusesIsNotReady) {
   Observed observed = healthy();
   observed.store_bytes = 96;

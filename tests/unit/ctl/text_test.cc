@@ -66,11 +66,15 @@ TEST(Status, SaysWhyADestinationWaitsAndForHowLong) {
                           {"oldest_age_s", 90},
                           {"next_attempt_s", 5},
                           {"attempts", 3},
+                          {"failing_s", 7200},
                           {"last_error", "connection refused"}}}}};
   const std::string text = status_text(status, kPlain);
   EXPECT_NE(text.find("upstream main is unreachable"), std::string::npos);
-  EXPECT_NE(text.find("waiting, next attempt in 5 s after 3 failed attempts: connection refused"),
-            std::string::npos);
+  EXPECT_NE(
+      text.find(
+          "waiting, next attempt in 5 s after 3 failed attempts in 2 h 0 min: connection refused"),
+      std::string::npos)
+      << text;
   EXPECT_NE(text.find("12 events waiting"), std::string::npos);
 }
 

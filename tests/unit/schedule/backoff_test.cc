@@ -45,9 +45,25 @@ TEST(Backoff, IsNeverBeforeRetryAfter) {
   for (int i = 0; i < 1000; ++i) EXPECT_GE(backoff_delay(kLimits, 3, 120s, prng), 120s);
 }
 
+TEST(Backoff, ThoseWhoWereToldTheSameTimeComeSpreadAfterIt) {
+  Prng prng(7);
+  std::array<int, 6> buckets{};
+  for (int i = 0; i < 1000; ++i) {
+    const auto delay = backoff_delay(kLimits, 1, 600s, prng);
+    ASSERT_GE(delay, 600s);
+    ASSERT_LE(delay, 720s);
+    ++buckets[static_cast<std::size_t>(std::min<std::int64_t>(5, (delay - 600s) / 20s))];
+  }
+  // 167 expected in each; eight standard deviations of room.
+  for (const int count : buckets) EXPECT_NEAR(count, 167, 95);
+}
+
 TEST(Backoff, RetryAfterIsCappedAtOneHour) {
   Prng prng(7);
-  EXPECT_EQ(backoff_delay(kLimits, 3, 24h * 365, prng), 1h);
+  const milliseconds delay = backoff_delay(kLimits, 3, 24h * 365, prng);
+  EXPECT_GE(delay, 1h);
+  EXPECT_LE(delay, backoff_bound(kLimits));
+  EXPECT_EQ(backoff_bound(kLimits), 72min);
   EXPECT_GE(backoff_delay(kLimits, 3, -5s, prng), 0s);
 }
 

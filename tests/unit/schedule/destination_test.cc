@@ -1,6 +1,8 @@
 #include "schedule/destination.h"
 
+#include <array>
 #include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -135,7 +137,7 @@ TEST_F(DestinationTest, NeverBeforeRetryAfter) {
   EXPECT_EQ(destination_.state(), State::kBackoff);
   clock_.advance(39999ms);
   EXPECT_EQ(step().kind, Kind::kWait);
-  clock_.advance(1ms);
+  clock_.advance(8001ms);
   EXPECT_EQ(step().kind, Kind::kLease);
 }
 
@@ -145,7 +147,7 @@ TEST_F(DestinationTest, AWallClockJumpDoesNotMoveARunningBackoff) {
   clock_.jump(24h);
   EXPECT_EQ(step().kind, Kind::kWait);
   clock_.jump(-48h);
-  clock_.advance(40s);
+  clock_.advance(48s);
   EXPECT_EQ(step().kind, Kind::kLease);
 }
 
@@ -154,12 +156,12 @@ TEST_F(DestinationTest, FailuresCountUpAndASuccessForgetsThem) {
   fail({false, 0ms, "one"});
   fail({false, 0ms, "two"});
   EXPECT_EQ(destination_.attempt(), 3u);
-  EXPECT_EQ(destination_.last_error(), "two");
+  EXPECT_EQ(destination_.outage().last_error(), "two");
 
   destination_.leasing();
   destination_.delivered(clock_.unix_ms());
   EXPECT_EQ(destination_.attempt(), 1u);
-  EXPECT_EQ(destination_.last_error(), "");
+  EXPECT_EQ(destination_.outage().last_error(), "");
   EXPECT_EQ(destination_.last_success(), clock_.unix_ms());
 }
 
@@ -174,7 +176,7 @@ TEST_F(DestinationTest, AHeldDestinationProbesWithOneLeasePerBackoff) {
     ASSERT_EQ(step().kind, Kind::kLease);
     fail({true, 20s, "status 401"});
   }
-  EXPECT_EQ(destination_.failures(), 6u);
+  EXPECT_EQ(destination_.outage().failures(), 6u);
 }
 
 TEST_F(DestinationTest, ReconfigurationTriesAHeldDestinationAtOnce) {
@@ -226,9 +228,45 @@ TEST_F(DestinationTest, ABacklogFromBeforeAStartIsSyncedSoonButNotBeforeABackoff
   EXPECT_GE(step().until, clock_.boot_ms() + 60000);
 }
 
+TEST_F(DestinationTest, AnOutageEndsWithSmallBatchesThatDouble) {
+  destination_.queue_is(100000, 10);
+  for (int i = 0; i < 2; ++i) fail({false, 0s, "refused", Cause::kConnect});
+  EXPECT_EQ(destination_.events_max(), 1000u) << "a hiccup is no outage";
+  fail({false, 0s, "refused", Cause::kConnect});
+  std::vector<std::uint32_t> sizes;
+  for (int i = 0; i < 8; ++i) {
+    sizes.push_back(destination_.events_max());
+    destination_.leasing();
+    destination_.delivered(clock_.unix_ms());
+  }
+  EXPECT_EQ(sizes, (std::vector<std::uint32_t>{16, 32, 64, 128, 256, 512, 1000, 1000}));
+}
+
+TEST_F(DestinationTest, AThousandComeBackSpreadAfterAnOutage) {
+  // All failed at the same moment for the same reason, and have failed for hours.
+  std::array<int, 10> buckets{};
+  for (int i = 0; i < 1000; ++i) {
+    Prng prng(static_cast<std::uint64_t>(i));
+    Destination one(kTiming, prng);
+    one.queue_is(5000, 10);
+    for (int failures = 0; failures < 12; ++failures) {
+      one.leasing();
+      one.failed(clock_.boot_ms(), {false, 0s, "connection refused", Cause::kConnect});
+    }
+    const Action action = one.step(clock_.boot_ms());
+    const BootMs wait = action.kind == Kind::kWait ? action.until - clock_.boot_ms() : 0;
+    ASSERT_LE(wait, 300000);
+    EXPECT_EQ(one.events_max(), Destination::kRampEventsFirst);
+    ++buckets[static_cast<std::size_t>(std::min<BootMs>(9, wait / 30000))];
+  }
+  // 100 expected in each tenth of the time; five standard deviations of room.
+  for (const int count : buckets) EXPECT_NEAR(count, 100, 48);
+}
+
 TEST_F(DestinationTest, StateSurvivesARestart) {
   destination_.queue_is(5, 10);
   fail({true, 600s, "status 403"});
+  const BootMs left = *destination_.next_attempt() - clock_.boot_ms();
   const std::string saved = destination_.persisted(clock_.boot_ms(), clock_.unix_ms());
 
   // The machine was off for 100 s and counts its boot time anew.
@@ -237,11 +275,11 @@ TEST_F(DestinationTest, StateSurvivesARestart) {
   ASSERT_TRUE(other.restore(saved, 5000, later));
   other.queue_is(5, 10);
   EXPECT_EQ(other.state(), State::kHeld);
-  EXPECT_EQ(other.failures(), 1u);
-  EXPECT_EQ(other.last_error(), "status 403");
+  EXPECT_EQ(other.outage().failures(), 1u);
+  EXPECT_EQ(other.outage().last_error(), "status 403");
   const Action action = other.step(5000);
   ASSERT_EQ(action.kind, Kind::kWait);
-  EXPECT_EQ(action.until, 5000 + 500000);
+  EXPECT_EQ(action.until, 5000 + left - 100000);
 }
 
 TEST_F(DestinationTest, AStateFromAClockThatWasWrongByYearsIsRebased) {
@@ -269,7 +307,7 @@ TEST_F(DestinationTest, AStateThatIsNoneIsIgnored) {
                            "{\"v\":1,\"failures\":-1,\"held\":true,\"last_error\":\"\"}",
                            "{\"v\":1,\"failures\":1,\"held\":1,\"last_error\":\"\"}"}) {
     EXPECT_FALSE(destination_.restore(text, 0, 0)) << text;
-    EXPECT_EQ(destination_.failures(), 0u);
+    EXPECT_EQ(destination_.outage().failures(), 0u);
   }
 }
 
@@ -293,7 +331,7 @@ TEST_F(DestinationTest, ExtremeNumbersInAStateDoNoHarm) {
 TEST_F(DestinationTest, ErrorTextIsBounded) {
   destination_.queue_is(1, 1);
   fail({false, 0ms, std::string(100000, 'x')});
-  EXPECT_EQ(destination_.last_error().size(), Destination::kErrorBytesMax);
+  EXPECT_EQ(destination_.outage().last_error().size(), Outage::kErrorBytesMax);
 }
 
 }  // namespace
