@@ -16,6 +16,9 @@ namespace {
 constexpr unsigned kSocketMode = 0666;
 // A gateway is idle for at least a second before it leaves; one that was faster did not serve.
 constexpr std::chrono::milliseconds kShortestRun{1000};
+// One that ran as long did start, so what ended it is not what ended the one before: the waits
+// begin anew. Otherwise a gateway that is killed now and then is away longer each time.
+constexpr std::chrono::milliseconds kSoundRun{5000};
 
 std::string words_for(const loop::Child::Exit& exit) {
   return exit.signal != 0 ? fmt::format("signal {}", exit.signal)
@@ -107,7 +110,7 @@ void GatewayStarter::ended(const loop::Child::Exit& exit) {
   // It was told to end before it was wanted again.
   if (!listening_) return listen();
   const bool idle = exit.status == 0 && exit.signal == 0 && lived >= kShortestRun;
-  if (lived >= options_.delay_max || idle) failures_ = 0;
+  if (lived >= kSoundRun || idle) failures_ = 0;
   if (!idle || options_.always) return failed(last_exit_);
   problem_.clear();
   log::info("gateway_left", {{"after_s", lived.count() / 1000}});

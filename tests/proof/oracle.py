@@ -79,7 +79,9 @@ class GrpcStream(Stream):
         instance = os.urandom(16)
         number = 0
         try:
-            with self.grpc.insecure_channel(f"unix:{self.rig.runtime / 'grpc.sock'}") as channel:
+            # Its own waits between attempts would grow to minutes; the daemon's behaviour is what is watched.
+            waits = [("grpc.min_reconnect_backoff_ms", 1000), ("grpc.max_reconnect_backoff_ms", 2000)]
+            with self.grpc.insecure_channel(f"unix:{self.rig.runtime / 'grpc.sock'}", options=waits) as channel:
                 call = self.stubs.ingest_grpc.IngestServiceStub(channel).Publish
                 while not self.stopping.is_set():
                     number += 1

@@ -135,6 +135,21 @@ TEST_F(GatewayStarterTest, ACrashLoopIsSlowedDownAndTold) {
       << status.problem;
 }
 
+TEST_F(GatewayStarterTest, OneThatRanAWhileBeforeItWasKilledIsStartedAgainSoon) {
+  play("while [ ! -e " + path("go") + " ]; do sleep 0.01; done; rm " + path("go") + "; kill -9 $$");
+  GatewayStarter& starter = make();
+  starter.start();
+  const UniqueFd waiting = connect();
+  for (int starts = 1; starts <= 6; ++starts) {
+    serve_until([&] { return runs() == starts; });
+    clock_.advance(std::chrono::seconds(6));
+    std::ofstream(path("go")) << "";
+    serve_until([&] { return starter.status().last_exit == "signal 9" && !in_state("running"); });
+    EXPECT_NE(starter.status().problem.find("failed once"), std::string::npos)
+        << starter.status().problem;
+  }
+}
+
 TEST_F(GatewayStarterTest, OneFailureIsToldUntilTheNextOneRuns) {
   play("[ -e " + path("second") + " ] && exec sleep 1000; : >" + path("second") + "; kill -9 $$");
   options_.delay_min = milliseconds(200);
