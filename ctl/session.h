@@ -50,6 +50,7 @@ void add_event_import(CLI::App& event, Command& chosen);
 void add_event_list(CLI::App& event, Command& chosen);
 void add_queue(CLI::App& root, Command& chosen);
 void add_ledger(CLI::App& root, Command& chosen);
+void add_dead(CLI::App& root, Command& chosen);
 void add_destination(CLI::App& root, Command& chosen);
 void add_consent(CLI::App& root, Command& chosen);
 void add_config(CLI::App& root, Command& chosen);

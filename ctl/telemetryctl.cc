@@ -102,6 +102,7 @@ void add_nouns(CLI::App& root, Command& chosen) {
   add_event_list(*event, chosen);
   add_queue(root, chosen);
   add_ledger(root, chosen);
+  add_dead(root, chosen);
   add_destination(root, chosen);
   add_consent(root, chosen);
   add_config(root, chosen);

@@ -101,6 +101,7 @@ schedule::Scheduler::Hooks scheduler_hooks(Parts& parts) {
         return config::route(parts.config.routes, app);
       },
       .held = [&parts] { return parts.policy->held(); },
+      .min_age = [&parts] { return parts.config.policy.min_age; },
       .machine_id =
           [&parts](const std::string& app, std::function<void(std::string)> done) {
             parts.machine_ids->ask({app, machine_id_scheme(parts.config, app)}, std::move(done));
@@ -268,6 +269,7 @@ Result<void> Daemon::open_admin(InheritedSockets& sockets) {
   Routes routes;
   add_status_routes(parts_, routes);
   add_event_routes(parts_, routes);
+  add_dead_routes(parts_, routes);
   add_consent_routes(parts_, routes);
   add_control_routes(parts_, routes);
   TELEMETRYD_ASSIGN(

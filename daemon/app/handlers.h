@@ -17,6 +17,7 @@ using Routes = std::vector<admin::Route>;
 
 void add_status_routes(Parts& parts, Routes& routes);
 void add_event_routes(Parts& parts, Routes& routes);
+void add_dead_routes(Parts& parts, Routes& routes);
 void add_consent_routes(Parts& parts, Routes& routes);
 void add_control_routes(Parts& parts, Routes& routes);
 

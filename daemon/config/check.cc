@@ -23,6 +23,7 @@ class RelationCheck {
 
   std::vector<Problem> run() {
     sizes();
+    ages();
     sockets();
     gateway();
     routes();
@@ -78,6 +79,17 @@ class RelationCheck {
         fmt::format("'{}' is too long for a socket: at most {} bytes",
                     path.native(),
                     sizeof(sockaddr_un::sun_path) - 1));
+  }
+
+  void ages() {
+    const std::chrono::seconds kept = std::chrono::days(config_.store.event_age_max_days);
+    if (kept.count() > 0 && config_.policy.min_age >= kept) {
+      say({"policy.min_age_s", "store.event_age_max_days"},
+          fmt::format("min_age_s ({}) must be less than store.event_age_max_days ({} d), or every "
+                      "event expires before it may leave",
+                      config_.policy.min_age.count(),
+                      config_.store.event_age_max_days));
+    }
   }
 
   void sockets() {

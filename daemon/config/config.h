@@ -111,6 +111,7 @@ struct Config {
 
   struct Policy {
     consent::MachinePolicy mode = consent::MachinePolicy::kOptIn;
+    std::chrono::seconds min_age{0};
   } policy;
 
   struct Identity {

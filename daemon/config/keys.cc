@@ -359,6 +359,13 @@ constexpr std::array kPolicy = {
         true,
         set_mode,
         get_mode),
+    in_section<&C::policy, &C::Policy::min_age>(
+        integer("min_age_s",
+                "0",
+                0,
+                365 * 24 * kHourS,
+                "Seconds that an event waits here before it may leave, so that people can look at "
+                "it first; in time that the machine is up. A queue flush does not shorten it.")),
 };
 
 constexpr std::array kIdentity = {

@@ -28,6 +28,7 @@ void Destination::resume(BootMs now) {
 void Destination::reconsider(BootMs now) {
   stuck_events_ = 0;
   stuck_bytes_ = 0;
+  next_sync_.reset();
   if (held_ && next_attempt_) next_attempt_ = now;
 }
 
@@ -69,12 +70,18 @@ void Destination::leasing() {
   next_attempt_.reset();
 }
 
-void Destination::drained(std::uint64_t events, std::uint64_t bytes) {
+void Destination::drained(BootMs now,
+                          std::uint64_t events,
+                          std::uint64_t bytes,
+                          std::optional<BootMs> due) {
   sending_ = false;
   draining_ = false;
   urgent_ = false;
   stuck_events_ = std::min(events, events_);
   stuck_bytes_ = std::min(bytes, bytes_);
+  if (!due) return;
+  // Not once for each row that comes of age, and not once for each interval before the first does.
+  next_sync_ = std::max(choose_sync(now), *due);
 }
 
 void Destination::delivered(UnixMs now_unix) {

@@ -87,8 +87,12 @@ class Destination {
   // The caller took up kLease; nothing else is due until one of the three answers below.
   void leasing();
   // The store had nothing to lend while it held `events` and `bytes`: the cycle ends. Those may not
-  // leave (consent), and do not count for the size trigger any more; what came since does.
-  void drained(std::uint64_t events, std::uint64_t bytes);
+  // leave (consent, or too young until `due`), and do not count for the size trigger any more; what
+  // came since does.
+  void drained(BootMs now,
+               std::uint64_t events,
+               std::uint64_t bytes,
+               std::optional<BootMs> due = std::nullopt);
   // Delivered and settled. More is due at once, until drained.
   void delivered(UnixMs now_unix);
   void failed(BootMs now, const Failure& failure);

@@ -73,6 +73,8 @@ class Scheduler {
     // The destination's name for an app; nothing when unrouted.
     std::function<std::optional<std::string>(const std::string& app)> route;
     std::function<std::set<std::pair<std::uint32_t, std::string>>()> held;
+    // How old an event must be before it leaves; may be left out.
+    std::function<std::chrono::milliseconds()> min_age = nullptr;
     // The machine ID for an app, derived and persisted by the caller; may answer later, on the
     // loop.
     std::function<void(const std::string& app, std::function<void(std::string)>)> machine_id;

@@ -64,6 +64,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
     request.held = hooks.held();
     request.events_max = slot.machine.events_max();
     request.bytes_max = std::min(options.batch_bytes_max, kLeaseBytesMax);
+    if (hooks.min_age) request.min_age = hooks.min_age();
     job.lease = std::move(request);
   }
   job.queues_of = slot.apps;
@@ -121,7 +122,7 @@ void Scheduler::Impl::nothing_lent(Slot& slot, const StoreAnswer& answer) {
     events += queue->second.events;
     bytes += queue->second.bytes;
   }
-  slot.machine.drained(events, bytes);
+  slot.machine.drained(clock.boot_ms(), events, bytes, answer.lease->due_boot_ms);
   if (slot.urged_by > answer.queues_number) slot.machine.urge();
   const std::string destination = slot.spec.name;
   slot_free(slot);

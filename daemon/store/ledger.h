@@ -42,10 +42,11 @@ inline constexpr std::array kPlaces = {
 
 namespace reason {
 inline constexpr std::string_view kNone = "";
-inline constexpr std::string_view kQuota = "quota";          // evicted
-inline constexpr std::string_view kAge = "age";              // expired
-inline constexpr std::string_view kWithdrawn = "withdrawn";  // erased: consent taken back
-inline constexpr std::string_view kDamage = "damage";        // lost: stored bytes were wrong
+inline constexpr std::string_view kQuota = "quota";             // evicted
+inline constexpr std::string_view kAge = "age";                 // expired
+inline constexpr std::string_view kWithdrawn = "withdrawn";     // erased: consent taken back
+inline constexpr std::string_view kDeadLetter = "dead_letter";  // dropped: by somebody's word
+inline constexpr std::string_view kDamage = "damage";           // lost: stored bytes were wrong
 // Whatever happened in a store that was damaged as a whole, before this one took over.
 inline constexpr std::string_view kEarlierStore = "earlier_store";
 }  // namespace reason

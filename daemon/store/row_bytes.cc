@@ -32,6 +32,17 @@ std::string_view event_body(std::string_view framed) {
   return event::next_event(cursor, body) ? body : std::string_view();
 }
 
+std::string framed_event(std::string_view body) {
+  std::string framed;
+  framed.reserve(body.size() + 6);
+  framed.push_back('\x0a');
+  std::size_t length = body.size();
+  for (; length >= 0x80; length >>= 7) framed.push_back(static_cast<char>(0x80 | (length & 0x7f)));
+  framed.push_back(static_cast<char>(length));
+  framed.append(body);
+  return framed;
+}
+
 std::optional<std::uint32_t> count_events(std::string_view blob) {
   std::uint32_t count = 0;
   while (!blob.empty()) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace telemetryd::store {
@@ -20,6 +21,9 @@ std::optional<std::string_view> take_event(std::string_view& rest);
 
 // The event without its tag and length. `framed` comes from take_event.
 std::string_view event_body(std::string_view framed);
+
+// The reverse.
+std::string framed_event(std::string_view body);
 
 std::optional<std::uint32_t> count_events(std::string_view blob);
 

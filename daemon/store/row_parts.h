@@ -100,8 +100,25 @@ struct Cursor {
 // What a lease may take, and how far the search got.
 struct DueRows {
   std::vector<Candidate> rows;
-  std::map<AppId, Cursor*> cursors;  // of the request's apps
-  Seq reached = 0;                   // every due row before it is in `rows`
+  std::map<AppId, Cursor*> cursors;   // of the request's apps
+  Seq reached = 0;                    // every due row before it is in `rows`
+  std::optional<BootMs> young_until;  // that row is too young still
+};
+
+// A dead letter on its way back into the queue.
+struct ReplayedRow {
+  std::int64_t letter = 0;
+  Owner owner;
+  event::Urgency urgency{};
+  event::BatchSummary summary;
+  std::string context;
+  std::string blob;
+};
+
+struct ReplayPlan {
+  std::vector<ReplayedRow> rows;
+  Moves moves;
+  std::uint64_t unreadable = 0;
 };
 
 // A row that leaves the queue, for whose share it is.

@@ -58,6 +58,9 @@ class SqliteStore final : public Store {
   std::vector<std::string> apps() override;
   Result<QueueInfo> queue(const std::string& app) override;
   Result<std::vector<ListedEvent>> list(const EventQuery& query) override;
+  Result<std::vector<DeadLetter>> dead_letters(const DeadQuery& query) override;
+  Result<DeadMoved> replay_dead(const DeadQuery& query) override;
+  Result<DeadMoved> drop_dead(const DeadQuery& query) override;
   Result<std::map<std::string, std::string>> destination_states() override;
   Result<void> save_destination_state(const std::string& name, const std::string& state) override;
   Result<std::vector<ConsentRecord>> consents() override;
@@ -146,6 +149,7 @@ class SqliteStore final : public Store {
   void apply_plan(const CommitPlan& plan, Booking booking);
   void log_gap(const ClientKey& key, const PlannedClient& client);
   void tell_observer(const CommitPlan& plan);
+  void tell_observer_of(AppId app, event::Urgency urgency);
 
   // sqlite_store_evict.cc
   Result<bool> at_page_limit(std::uint64_t bytes);
@@ -186,6 +190,7 @@ class SqliteStore final : public Store {
   Result<void> remove_damaged(const std::vector<StoredRow>& rows);
   Result<void> remove_wrong(const std::vector<Seq>& seqs);
   bool columns_right(const Rows& rows, int first) const;
+  std::optional<BootMs> young_until(const LeaseRequest& request, const Rows& rows) const;
   Result<DueRows> due_rows(const LeaseRequest& request);
   bool readable(Seq from);
   Result<Seq> skip_unreadable(Seq at, const Error& cause);
@@ -218,6 +223,12 @@ class SqliteStore final : public Store {
   bool waits_for_erasure(Seq seq, std::uint32_t uid, std::string_view app) const;
   Result<void> scrub();
   Result<void> scrub_now();
+
+  // sqlite_store_dead.cc
+  Result<std::vector<DeadLetter>> find_dead(const DeadQuery& query);
+  Result<DeadMoved> nothing_moved(const DeadQuery& query);
+  ReplayPlan plan_replay(std::vector<DeadLetter> letters);
+  Result<void> write_replayed(const ReplayedRow& row, Seq seq);
 
   // sqlite_store_admin.cc
   Result<void> list_row(StoredRow row, const EventQuery& query, std::vector<ListedEvent>& events);

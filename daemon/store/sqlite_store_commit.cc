@@ -273,6 +273,16 @@ void SqliteStore::tell_observer(const CommitPlan& plan) {
   }
 }
 
+// Of a row that came otherwise than in a frame.
+void SqliteStore::tell_observer_of(AppId app, event::Urgency urgency) {
+  if (!observer_) return;
+  const Accounts& accounts = books_.accounts(app);
+  observer_({books_.name(app),
+             static_cast<std::uint64_t>(accounts.get(account::kQueued)),
+             static_cast<std::uint64_t>(accounts.get(account::kQueuedBytes)),
+             urgency == event::Urgency::kUrgent});
+}
+
 Result<std::vector<Answer>> SqliteStore::commit(std::span<const Append> group) {
   TELEMETRYD_TRY(usable());
   if (const auto refusal = disk_refusal()) return all_refused(group.size(), *refusal);

@@ -160,6 +160,19 @@ Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Curso
   return from;
 }
 
+// When the row is old enough; nothing when it is. Rows come in the order of their age, so all
+// behind it are younger.
+std::optional<BootMs> SqliteStore::young_until(const LeaseRequest& request,
+                                               const Rows& rows) const {
+  if (request.min_age.count() <= 0) return std::nullopt;
+  const BootMs now = clock_.boot_ms();
+  const BootMs left =
+      request.min_age.count() -
+      uptime_.age(static_cast<std::uint64_t>(rows.integer(7)), rows.integer(8), now);
+  if (left <= 0) return std::nullopt;
+  return now + left;
+}
+
 // Chooses rows by their columns alone; nothing is lent yet.
 Result<DueRows> SqliteStore::due_rows(const LeaseRequest& request) {
   DueRows due;
@@ -197,6 +210,11 @@ Result<DueRows> SqliteStore::due_rows(const LeaseRequest& request) {
     if (waits_for_erasure(
             seq, static_cast<std::uint32_t>(rows.integer(1)), books_.name(rows.integer(2)))) {
       continue;
+    }
+    if (const auto until = young_until(request, rows)) {
+      due.young_until = until;
+      due.reached = seq;
+      break;
     }
     const auto partial = next_indexes_.find(seq);
     const std::uint32_t delivered = partial == next_indexes_.end() ? 0 : partial->second;
@@ -303,7 +321,10 @@ Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
     for (const auto& [app, cursor] : due.cursors) {
       cursor->lease_from = std::max(cursor->lease_from, due.reached);
     }
-    if (due.rows.empty()) return lease;
+    if (due.rows.empty()) {
+      lease.due_boot_ms = due.young_until;
+      return lease;
+    }
     if (parts.empty()) continue;
     lease.id = next_lease_++;
     for (const LeasedPart& part : parts) leased_[part.seq] = lease.id;

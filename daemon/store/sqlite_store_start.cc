@@ -120,9 +120,11 @@ Result<void> SqliteStore::prepare_statements() {
               "SELECT uid, app, class, urgency, accepted_boot_ms, accepted_unix_ms, "
               "count, crc, context, blob, instance, last_frame FROM events WHERE seq=?"));
   TELEMETRYD_TRY(prepare(sql_.delete_row, "DELETE FROM events WHERE seq=?"));
-  TELEMETRYD_TRY(prepare(sql_.scan_rows,
-                         "SELECT seq, uid, app, count, length(blob), class, accepted_unix_ms "
-                         "FROM events WHERE seq>=? ORDER BY seq"));
+  TELEMETRYD_TRY(
+      prepare(sql_.scan_rows,
+              "SELECT seq, uid, app, count, length(blob), class, accepted_unix_ms, epoch, "
+              "accepted_boot_ms "
+              "FROM events WHERE seq>=? ORDER BY seq"));
   TELEMETRYD_TRY(prepare(sql_.find_client,
                          "SELECT high_water, reported FROM clients WHERE uid=? AND instance=?"));
   TELEMETRYD_TRY(prepare(sql_.put_client,

@@ -128,6 +128,8 @@ struct Lease {
   std::vector<LeasedRow> rows;
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
+  // Nothing was lent because of min_age: when the first row is old enough.
+  std::optional<BootMs> due_boot_ms;
 };
 
 struct LeaseRequest {
@@ -136,6 +138,8 @@ struct LeaseRequest {
   std::set<std::pair<std::uint32_t, std::string>> held;
   std::uint32_t events_max = 1000;
   std::uint64_t bytes_max = 1u << 20;
+  // Younger rows stay, so that people can look first. In time that the machine was up.
+  std::chrono::milliseconds min_age{0};
 };
 
 struct Rejected {
@@ -172,6 +176,35 @@ struct ListedEvent {
   std::string state;  // "queued", "leased"
   std::string context;
   std::string event;  // encoded Event
+};
+
+// An event that an upstream refused for good.
+struct DeadLetter {
+  std::int64_t id = 0;
+  std::uint32_t uid = 0;
+  std::string app;
+  std::string destination;
+  UnixMs parked_unix_ms = 0;
+  std::string reason;   // the upstream's words
+  std::string context;  // encoded Context
+  std::string event;    // encoded Event
+};
+
+// Which dead letters; empty and absent members mean all. They come by id, oldest first.
+struct DeadQuery {
+  std::optional<std::uint32_t> uid;
+  std::string app;
+  std::string destination;
+  std::int64_t after_id = 0;
+  std::int64_t up_to_id = INT64_MAX;
+  std::uint32_t limit = 100;
+};
+
+struct DeadMoved {
+  std::uint64_t events = 0;
+  std::uint64_t unreadable = 0;  // stayed: no event can be read from them
+  std::int64_t last_id = 0;      // of those looked at; 0: there were none
+  std::int64_t up_to_id = 0;     // the query's, or the newest there was when it began
 };
 
 struct LedgerCheck {
@@ -247,6 +280,13 @@ class Store {
   virtual std::vector<std::string> apps() = 0;
   virtual Result<QueueInfo> queue(const std::string& app) = 0;
   virtual Result<std::vector<ListedEvent>> list(const EventQuery& query) = 0;
+
+  virtual Result<std::vector<DeadLetter>> dead_letters(const DeadQuery& query) = 0;
+  // In one transaction, so of a bounded number of them: back into the queue, as the youngest rows
+  // of their apps. kResourceExhausted: there is no room.
+  virtual Result<DeadMoved> replay_dead(const DeadQuery& query) = 0;
+  // Likewise: thrown away, and counted as dropped.
+  virtual Result<DeadMoved> drop_dead(const DeadQuery& query) = 0;
 
   // Opaque to the store: the scheduler's attempts, next attempt and last error.
   virtual Result<std::map<std::string, std::string>> destination_states() = 0;

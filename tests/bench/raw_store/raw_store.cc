@@ -68,6 +68,14 @@ class RawStore final : public Store {
     return std::vector<ListedEvent>();
   }
 
+  Result<std::vector<DeadLetter>> dead_letters(const DeadQuery&) override {
+    return std::vector<DeadLetter>();
+  }
+
+  Result<DeadMoved> replay_dead(const DeadQuery&) override { return DeadMoved(); }
+
+  Result<DeadMoved> drop_dead(const DeadQuery&) override { return DeadMoved(); }
+
   Result<std::map<std::string, std::string>> destination_states() override {
     return std::map<std::string, std::string>();
   }

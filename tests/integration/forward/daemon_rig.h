@@ -245,6 +245,7 @@ class DaemonRig : public ::testing::Test {
       return route_;
     };
     hooks.held = [this] { return held_; };
+    hooks.min_age = [this] { return min_age_; };
     hooks.machine_id = [this](const std::string& app,
                               const std::function<void(std::string)>& done) {
       done(identity_known_ ? "machine-of-" + app : "");
@@ -362,6 +363,7 @@ class DaemonRig : public ::testing::Test {
   std::vector<schedule::DestinationSpec> specs_ = {{"main", "native"}};
   std::string route_ = "main";
   std::set<std::pair<std::uint32_t, std::string>> held_;
+  std::chrono::milliseconds min_age_{0};
   bool identity_known_ = true;
   bool busy_ = false;
   std::unique_ptr<store::StoreThread> store_;

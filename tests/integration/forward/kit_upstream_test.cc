@@ -125,6 +125,40 @@ TEST_F(KitUpstream, AnEventThatBreaksTheServersParserIsFoundAndParked) {
   EXPECT_EQ(server_.stored().size(), 299u);
 }
 
+TEST_F(KitUpstream, WhatWasParkedIsShownAndSentAgainOnRequest) {
+  start();
+  server_.indigestible("e7");
+  track(names(20));
+  EXPECT_EQ(flush().status, 200);
+  expect_ledger(19, 1, 0);
+
+  const Json letters = get(*daemon_, "/v1/dead?destination=kit")["dead"];
+  ASSERT_EQ(letters.size(), 1u);
+  EXPECT_EQ(letters[0]["event"]["name"], "e7");
+  EXPECT_EQ(letters[0]["app"], "tool");
+  EXPECT_EQ(letters[0]["uid"], geteuid());
+  EXPECT_NE(letters[0]["reason"], "");
+  const auto id = letters[0]["id"].get<std::int64_t>();
+  EXPECT_EQ(get(*daemon_, "/v1/dead?app=other")["dead"].size(), 0u);
+  if (geteuid() == 0) {
+    as_user(kNobody, [&] {
+      EXPECT_EQ(get(*daemon_, "/v1/dead")["dead"].size(), 0u);
+      EXPECT_EQ(Json::parse(post(*daemon_, "/v1/dead/drop", {{"all", true}}).body)["events"], 0);
+    });
+  }
+
+  // The server was mended.
+  server_.indigestible("nothing");
+  EXPECT_EQ(post(*daemon_, "/v1/dead/replay", Json::object()).status, 400) << "says which";
+  const Json replayed = Json::parse(post(*daemon_, "/v1/dead/replay", {{"id", id}}).body);
+  EXPECT_EQ(replayed["events"], 1);
+  EXPECT_EQ(replayed["next"], nullptr);
+  expect_ledger(19, 0, 1);
+  EXPECT_EQ(flush().status, 200);
+  expect_ledger(20, 0, 0);
+  EXPECT_EQ(server_.stored().back(), "e7");
+}
+
 TEST_F(KitUpstream, WhenEverythingIsRefusedNothingIsParkedAndItSaysWhy) {
   start();
   track(names(5), "anon_somebody");

@@ -146,6 +146,25 @@ TEST_F(Scheduler, AMutedAppWaitsWhileOthersGoOnAndIsSentWhenItsTimeIsOver) {
   EXPECT_TRUE(status().muted_s.empty());
 }
 
+TEST_F(Scheduler, EventsWaitForTheirMinimumAgeAndThenLeave) {
+  min_age_ = 1h;
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  append("tool", 5000, true);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("tool", store::account::kDelivered), 0);
+  EXPECT_EQ(forwarder.connections(), 0) << "rows that may not leave start no forwarder";
+  const auto waits_s = status().next_attempt_s;
+  ASSERT_TRUE(waits_s.has_value());
+  EXPECT_GE(*waits_s, 3600);
+  EXPECT_LE(*waits_s, 3600 + 330);
+
+  clock_.advance(std::chrono::seconds(*waits_s));
+  append("tool", 1, true);
+  run_until([&] { return account("tool", store::account::kDelivered) == 5000; });
+  EXPECT_EQ(account("tool", store::account::kQueued), 1);
+}
+
 TEST_F(Scheduler, AMuteSurvivesARestart) {
   {
     ScriptedForwarder forwarder(socket_path(), deliver);

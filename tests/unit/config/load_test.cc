@@ -167,6 +167,14 @@ retry_delay_max_s = 30
             "event_bytes_max (1048576) + 64\n");
 }
 
+TEST(Load, AnEventMayLeaveBeforeItExpires) {
+  Files files;
+  EXPECT_EQ(files.problems("[store]\nevent_age_max_days = 7\n[policy]\nmin_age_s = 604800\n"),
+            "telemetryd.toml:4: policy.min_age_s: min_age_s (604800) must be less than "
+            "store.event_age_max_days (7 d), or every event expires before it may leave\n");
+  EXPECT_EQ(files.problems("[store]\nevent_age_max_days = 0\n[policy]\nmin_age_s = 604800\n"), "");
+}
+
 TEST(Load, SocketsMustDifferAndFitTheAddress) {
   Files files;
   const std::string long_path = "/" + std::string(120, 'x');

@@ -166,6 +166,48 @@ TEST_F(CommandsTest, AnAnswerThatIsNoJsonIsAFailure) {
   EXPECT_EQ(run({"status"}).code, kFailed);
 }
 
+TEST_F(CommandsTest, DeadLettersAreMovedInStepsUpToTheNewestOfTheFirst) {
+  test::ScriptedAdmin admin(
+      socket(),
+      Answers{
+          {"POST /v1/dead/replay", {200, R"({"events":3,"unreadable":0,"next":null,"up_to":9})"}}});
+  const Outcome all = run({"dead", "replay", "--all"});
+  EXPECT_EQ(all.code, kOk);
+  EXPECT_EQ(all.out + all.err, "Queued 3 events again.\n");
+}
+
+TEST_F(CommandsTest, DeadReplayAndDropMustBeToldWhich) {
+  EXPECT_EQ(run({"dead", "drop"}).code, kUsage);
+  EXPECT_EQ(run({"dead", "replay"}).code, kUsage);
+  EXPECT_EQ(run({"dead", "drop", "0"}).code, kUsage);
+}
+
+TEST_F(CommandsTest, ADeadLetterThatIsNotThereIsAFailureWithTheNextStep) {
+  test::ScriptedAdmin admin(
+      socket(),
+      Answers{
+          {"GET /v1/dead?id=4", {200, R"({"dead":[]})"}},
+          {"POST /v1/dead/drop", {200, R"({"events":0,"unreadable":0,"next":null,"up_to":0})"}}});
+  const Outcome shown = run({"dead", "show", "4"});
+  EXPECT_EQ(shown.code, kFailed);
+  EXPECT_NE(shown.err.find("telemetryctl dead list"), std::string::npos) << shown.err;
+  EXPECT_EQ(run({"dead", "drop", "4"}).code, kFailed);
+}
+
+TEST_F(CommandsTest, DeadListShowsTheUpstreamsWords) {
+  test::ScriptedAdmin admin(
+      socket(),
+      Answers{
+          {"GET /v1/dead?limit=100&after=0",
+           {200,
+            R"({"dead":[{"id":4,"app":"tool","destination":"main","parked":"2026-01-01T00:00:00Z",)"
+            R"("reason":"invalid_event: \u001b[31mname","event":null}]})"}}});
+  const Outcome listed = run({"dead", "list"});
+  EXPECT_EQ(listed.code, kOk);
+  EXPECT_NE(listed.out.find("tool at main: invalid_event: "), std::string::npos) << listed.out;
+  EXPECT_EQ(listed.out.find('\x1b'), std::string::npos) << "it cannot drive the terminal";
+}
+
 TEST_F(CommandsTest, LedgerCheckFailsWhenItDoesNotBalance) {
   const test::ScriptedAdmin admin(
       socket(),

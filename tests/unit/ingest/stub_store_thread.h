@@ -74,6 +74,18 @@ class StubStore final : public store::Store {
 
   Result<std::vector<store::ListedEvent>> list(const store::EventQuery&) override { return {}; }
 
+  Result<std::vector<store::DeadLetter>> dead_letters(const store::DeadQuery&) override {
+    return std::vector<store::DeadLetter>();
+  }
+
+  Result<store::DeadMoved> replay_dead(const store::DeadQuery&) override {
+    return store::DeadMoved();
+  }
+
+  Result<store::DeadMoved> drop_dead(const store::DeadQuery&) override {
+    return store::DeadMoved();
+  }
+
   Result<std::map<std::string, std::string>> destination_states() override { return {}; }
 
   Result<void> save_destination_state(const std::string&, const std::string&) override {

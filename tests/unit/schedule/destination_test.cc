@@ -85,7 +85,7 @@ TEST_F(DestinationTest, LaterIntervalsVaryByATenth) {
   for (int i = 0; i < 200; ++i) {
     destination_.leasing();
     destination_.queue_is(0, 0);
-    destination_.drained(0, 0);
+    destination_.drained(clock_.boot_ms(), 0, 0);
     destination_.queue_is(1, 10);
     const Action action = step();
     ASSERT_EQ(action.kind, Kind::kWait);
@@ -199,7 +199,7 @@ TEST_F(DestinationTest, FlushGoesPastBackoffOnce) {
 TEST_F(DestinationTest, RowsThatMayNotLeaveDoNotMakeItSpin) {
   destination_.queue_is(5000, 1u << 22);
   destination_.leasing();
-  destination_.drained(5000, 1u << 22);
+  destination_.drained(clock_.boot_ms(), 5000, 1u << 22);
   EXPECT_EQ(step().kind, Kind::kWait);
   destination_.queue_is(5999, 1u << 22);
   EXPECT_EQ(step().kind, Kind::kWait);
@@ -211,8 +211,28 @@ TEST_F(DestinationTest, RowsThatCameAfterNothingWasLentCountForTheSize) {
   destination_.queue_is(10, 100);
   destination_.leasing();
   destination_.queue_is(1010, 10100);
-  destination_.drained(10, 100);
+  destination_.drained(clock_.boot_ms(), 10, 100);
   EXPECT_EQ(step().kind, Kind::kLease);
+}
+
+TEST_F(DestinationTest, RowsThatAreTooYoungAreTakenUpWhenTheyAreOldEnough) {
+  destination_.queue_is(5, 100);
+  destination_.leasing();
+  const BootMs due = clock_.boot_ms() + 7 * 86400 * BootMs{1000};
+  destination_.drained(clock_.boot_ms(), 5, 100, due);
+  EXPECT_EQ(step().until, due);
+  destination_.queue_is(6, 110);
+  EXPECT_EQ(step().until, due) << "a younger row changes nothing";
+
+  // Those that come of age one by one go together, once an interval.
+  clock_.advance(std::chrono::milliseconds(due - clock_.boot_ms()));
+  ASSERT_EQ(step().kind, Kind::kLease);
+  destination_.leasing();
+  destination_.drained(clock_.boot_ms(), 3, 50, clock_.boot_ms() + 1000);
+  EXPECT_GE(step().until, clock_.boot_ms() + 270000);
+
+  destination_.reconsider(clock_.boot_ms());
+  EXPECT_LE(step().until, clock_.boot_ms() + 330000) << "min_age may be another now";
 }
 
 TEST_F(DestinationTest, ABacklogFromBeforeAStartIsSyncedSoonButNotBeforeABackoff) {

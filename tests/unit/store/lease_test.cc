@@ -156,6 +156,42 @@ TEST_F(Leasing, HeldUsersAreSkippedUntilTheyAreNoLonger) {
   EXPECT_EQ(bodies_of(lease(request)), (Bodies{"mine"}));
 }
 
+TEST_F(Leasing, YoungRowsStayUntilTheyAreOldEnough) {
+  using std::chrono::seconds;
+  auto request = lease_of({"shop"});
+  request.min_age = seconds(60);
+  commit({frame(app_, 1, {"a"})});
+  const BootMs first_due = clock_.boot_ms() + 60'000;
+  clock_.advance(seconds(20));
+  commit({frame(app_, 2, {"b"})});
+
+  EXPECT_EQ(lease(request).id, 0u);
+  EXPECT_EQ(lease(request).due_boot_ms, first_due);
+  // The wall clock has no say.
+  clock_.jump(std::chrono::hours(24 * 365));
+  EXPECT_EQ(lease(request).due_boot_ms, first_due);
+
+  clock_.advance(seconds(40));
+  const auto old_enough = lease(request);
+  EXPECT_EQ(bodies_of(old_enough), (Bodies{"a"}));
+  EXPECT_FALSE(old_enough.due_boot_ms);
+  EXPECT_EQ(lease(request).due_boot_ms, first_due + 20'000);
+
+  request.min_age = seconds(0);
+  EXPECT_EQ(bodies_of(lease(request)), (Bodies{"b"}));
+}
+
+TEST_F(Leasing, ARestartDoesNotMakeRowsOlderOrYounger) {
+  auto request = lease_of({"shop"});
+  request.min_age = std::chrono::seconds(60);
+  commit({frame(app_, 1, {"a"})});
+  clock_.advance(std::chrono::seconds(40));
+  reopen();
+  EXPECT_EQ(lease(request).due_boot_ms, clock_.boot_ms() + 20'000);
+  clock_.advance(std::chrono::seconds(20));
+  EXPECT_EQ(bodies_of(lease(request)), (Bodies{"a"}));
+}
+
 TEST_F(Leasing, SettlingAnUnknownLeaseIsAnError) {
   EXPECT_EQ(store_->settle({42, "upstream", {}}).error().code(), ErrorCode::kNotFound);
 }

@@ -62,6 +62,18 @@ class ScriptedStore final : public store::Store {
     return std::vector<store::ListedEvent>();
   }
 
+  Result<std::vector<store::DeadLetter>> dead_letters(const store::DeadQuery&) override {
+    return std::vector<store::DeadLetter>();
+  }
+
+  Result<store::DeadMoved> replay_dead(const store::DeadQuery&) override {
+    return store::DeadMoved();
+  }
+
+  Result<store::DeadMoved> drop_dead(const store::DeadQuery&) override {
+    return store::DeadMoved();
+  }
+
   Result<std::map<std::string, std::string>> destination_states() override {
     return std::map<std::string, std::string>();
   }

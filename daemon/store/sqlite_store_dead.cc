@@ -1,0 +1,194 @@
+// The dead letters: looking at them, sending them again, throwing them away.
+
+#include <algorithm>
+#include <array>
+
+#include "base/bytes.h"
+#include "store/row_bytes.h"
+#include "store/sqlite_store.h"
+
+namespace telemetryd::store {
+namespace {
+
+// Of one transaction, so that frames and leases wait for it no longer than for a commit.
+constexpr std::uint32_t kDeadLettersMax = 1000;
+constexpr std::uint64_t kDeadBytesMax = 4u << 20;
+constexpr const char* kDropLetter = "DELETE FROM dead WHERE id=?";
+
+// A dead letter's class and urgency stand in the event alone: the pair that its check accepts.
+struct Kind {
+  event::Class persistence_class{};
+  event::Urgency urgency{};
+  event::BatchSummary summary;
+};
+
+std::optional<Kind> kind_of(std::string_view blob) {
+  constexpr std::array kClasses = {
+      event::Class::kNormal, event::Class::kLow, event::Class::kCritical};
+  constexpr std::array kUrgencies = {event::Urgency::kNormal, event::Urgency::kUrgent};
+  // It was accepted under the limit of its time, which may have been another.
+  const event::Limits any{.event_bytes_max = UINT32_MAX};
+  for (const event::Class persistence_class : kClasses) {
+    for (const event::Urgency urgency : kUrgencies) {
+      const auto summary = event::validate(blob, persistence_class, urgency, any);
+      if (summary) return Kind{persistence_class, urgency, *summary};
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<std::vector<DeadLetter>> SqliteStore::find_dead(const DeadQuery& query) {
+  TELEMETRYD_ASSIGN(Statement select,
+                    db_.prepare("SELECT id, uid, app, destination, parked_unix_ms, reason, "
+                                "context, blob FROM dead WHERE id>? AND id<=? ORDER BY id"));
+  std::vector<DeadLetter> letters;
+  const std::uint32_t limit = std::min(query.limit, kDeadLettersMax);
+  std::uint64_t bytes = 0;
+  for (Rows rows = select.query(query.after_id, query.up_to_id);
+       letters.size() < limit && bytes < kDeadBytesMax;) {
+    TELEMETRYD_ASSIGN(const bool found, rows.next());
+    if (!found) break;
+    const auto uid = static_cast<std::uint32_t>(rows.integer(1));
+    const std::string& app = books_.name(rows.integer(2));
+    if (query.uid && uid != *query.uid) continue;
+    if (!query.app.empty() && app != query.app) continue;
+    if (!query.destination.empty() && rows.text(3) != query.destination) continue;
+    letters.push_back({.id = rows.integer(0),
+                       .uid = uid,
+                       .app = app,
+                       .destination = rows.text(3),
+                       .parked_unix_ms = rows.integer(4),
+                       .reason = rows.text(5),
+                       .context = rows.text(6),
+                       .event = rows.text(7)});
+    bytes += letters.back().context.size() + letters.back().event.size();
+  }
+  return letters;
+}
+
+Result<std::vector<DeadLetter>> SqliteStore::dead_letters(const DeadQuery& query) {
+  TELEMETRYD_TRY(usable());
+  return find_dead(query);
+}
+
+// Whoever goes on where this ends stops at the letters that were there at the beginning: what is
+// refused again meanwhile would keep them busy for ever.
+Result<DeadMoved> SqliteStore::nothing_moved(const DeadQuery& query) {
+  DeadMoved moved;
+  TELEMETRYD_ASSIGN(const std::int64_t newest,
+                    db_.ask_integer("SELECT coalesce(max(id), 0) FROM dead"));
+  moved.up_to_id = std::min(query.up_to_id, newest);
+  return moved;
+}
+
+// What they become: each a row of its own at the end of the queue, because what it arrived with is
+// long delivered.
+ReplayPlan SqliteStore::plan_replay(std::vector<DeadLetter> letters) {
+  ReplayPlan plan;
+  for (DeadLetter& letter : letters) {
+    const auto app = books_.find(letter.app);
+    std::string blob = framed_event(letter.event);
+    const auto kind = app ? kind_of(blob) : std::nullopt;
+    if (!kind) {
+      ++plan.unreadable;
+      continue;
+    }
+    const auto bytes = static_cast<std::int64_t>(blob.size());
+    plan.moves.add(*app, account::kParked, reason::kNone, -1);
+    plan.moves.add(*app, account::kQueued, reason::kNone, 1);
+    plan.moves.add(*app, account::kQueuedBytes, reason::kNone, bytes);
+    plan.rows.push_back({.letter = letter.id,
+                         .owner = {letter.uid, *app, kind->persistence_class},
+                         .urgency = kind->urgency,
+                         .summary = kind->summary,
+                         .context = std::move(letter.context),
+                         .blob = std::move(blob)});
+  }
+  return plan;
+}
+
+// The row has no sender that could send it again, so its instance is one that nobody has.
+Result<void> SqliteStore::write_replayed(const ReplayedRow& row, Seq seq) {
+  const Bytes16 instance = random_bytes16();
+  const RowColumns columns{.uid = row.owner.uid,
+                           .app = row.owner.app,
+                           .count = 1,
+                           .instance = as_text(instance),
+                           .last_frame = 1};
+  return sql_.insert_row.run(seq,
+                             columns.uid,
+                             columns.app,
+                             static_cast<int>(row.owner.persistence_class),
+                             static_cast<int>(row.urgency),
+                             epoch_,
+                             clock_.boot_ms(),
+                             clock_.unix_ms(),
+                             row.summary.id_ms_min,
+                             row.summary.id_ms_max,
+                             columns.count,
+                             row_crc(columns, row.context, row.blob),
+                             Blob{columns.instance},
+                             columns.last_frame,
+                             Blob{row.context},
+                             Blob{row.blob});
+}
+
+Result<DeadMoved> SqliteStore::replay_dead(const DeadQuery& query) {
+  TELEMETRYD_TRY(usable());
+  if (const auto refusal = disk_refusal()) {
+    return fail(ErrorCode::kResourceExhausted, refusal->text);
+  }
+  TELEMETRYD_ASSIGN(DeadMoved moved, nothing_moved(query));
+  TELEMETRYD_ASSIGN(std::vector<DeadLetter> letters, find_dead(query));
+  if (letters.empty()) return moved;
+  moved.last_id = letters.back().id;
+  const ReplayPlan plan = plan_replay(std::move(letters));
+  TELEMETRYD_ASSIGN(Statement drop, db_.prepare(kDropLetter));
+  const auto written = transact_within_quota([&]() -> Result<void> {
+    Seq seq = next_seq_;
+    for (const ReplayedRow& row : plan.rows) {
+      TELEMETRYD_TRY(drop.run(row.letter));
+      TELEMETRYD_TRY(write_replayed(row, seq++));
+    }
+    if (!plan.rows.empty()) TELEMETRYD_TRY(sql_.put_booked.run(seq - 1));
+    return books_.write(plan.moves);
+  });
+  TELEMETRYD_TRY(written);
+  books_.apply(plan.moves);
+  for (const ReplayedRow& row : plan.rows) {
+    shares_.add(row.owner, next_seq_++, row.blob.size() + kRowOverheadBytes);
+    tell_observer_of(row.owner.app, row.urgency);
+  }
+  moved.events = plan.rows.size();
+  moved.unreadable = plan.unreadable;
+  return moved;
+}
+
+Result<DeadMoved> SqliteStore::drop_dead(const DeadQuery& query) {
+  TELEMETRYD_TRY(usable());
+  TELEMETRYD_ASSIGN(DeadMoved moved, nothing_moved(query));
+  TELEMETRYD_ASSIGN(const std::vector<DeadLetter> letters, find_dead(query));
+  if (letters.empty()) return moved;
+  moved.last_id = letters.back().id;
+  Moves moves;
+  for (const DeadLetter& letter : letters) {
+    // One whose app's name is lost is booked under the one that stands in for it.
+    const auto app = books_.find(letter.app.empty() ? std::string(kOtherApp) : letter.app);
+    if (!app) continue;
+    moves.add(*app, account::kParked, reason::kNone, -1);
+    moves.add(*app, account::kDropped, reason::kDeadLetter, 1);
+  }
+  TELEMETRYD_ASSIGN(Statement drop, db_.prepare(kDropLetter));
+  const auto written = transact([&]() -> Result<void> {
+    for (const DeadLetter& letter : letters) TELEMETRYD_TRY(drop.run(letter.id));
+    return books_.write(moves);
+  });
+  TELEMETRYD_TRY(written);
+  books_.apply(moves);
+  moved.events = letters.size();
+  return moved;
+}
+
+}  // namespace telemetryd::store
