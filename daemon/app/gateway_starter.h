@@ -40,8 +40,8 @@ class GatewayStarter {
     std::filesystem::path socket;
     std::vector<std::string> command;  // with the socket as fd 3
     bool always = false;  // it listens elsewhere too: start it at once, and again when it ends
-    std::chrono::milliseconds delay_min{1000};  // after a first failure
-    std::chrono::milliseconds delay_max{10000};  // people wait for it
+    std::chrono::milliseconds delay_min{1000};                     // after a first failure
+    std::chrono::milliseconds delay_max{10000};                    // people wait for it
     std::chrono::milliseconds stop_max = config::kGatewayStopMax;  // from SIGTERM to SIGKILL
   };
 
