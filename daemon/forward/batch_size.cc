@@ -17,9 +17,11 @@ void BatchSize::passed(bool full) {
 
 void BatchSize::grow() {
   passes_ = 0;
-  trial_.events = std::min(kEventsMax, known_.events + std::max<std::size_t>(1, known_.events / 4));
-  trial_.bytes = std::min(kBytesMax, known_.bytes + std::max<std::size_t>(1, known_.bytes / 4));
-  trying_ = trial_.events != known_.events || trial_.bytes != known_.bytes;
+  const auto more = [](std::size_t known, std::size_t most) {
+    return std::min(most, known + std::max<std::size_t>(1, known / 4));
+  };
+  trial_ = {more(known_.events, format_.events), more(known_.bytes, format_.bytes)};
+  trying_ = trial_ != known_;
 }
 
 void BatchSize::too_large(std::size_t events, std::size_t bytes) {

@@ -6,7 +6,7 @@
 // that fails doubles the patience.
 //
 // Thread:  one; a value.
-// Limits:  kEventsMax and kBytesMax above, one event below.
+// Limits:  those of the format above, one event below.
 
 #pragma once
 
@@ -16,10 +16,17 @@ namespace telemetryd::forward {
 
 class BatchSize {
  public:
-  static constexpr std::size_t kEventsMax = 1000;
-  static constexpr std::size_t kBytesMax = 5u << 20;
   static constexpr std::size_t kPassesToGrow = 32;
   static constexpr std::size_t kPatienceMax = 4096;
+
+  struct Limits {
+    std::size_t events = 0;
+    std::size_t bytes = 0;
+
+    bool operator==(const Limits&) const = default;
+  };
+
+  explicit BatchSize(Limits format) : format_(format), known_(format) {}
 
   // What to send at most; an event that is larger alone goes alone.
   std::size_t events() const { return (trying_ ? trial_ : known_).events; }
@@ -31,13 +38,9 @@ class BatchSize {
   void too_large(std::size_t events, std::size_t bytes);
 
  private:
-  struct Limits {
-    std::size_t events = kEventsMax;
-    std::size_t bytes = kBytesMax;
-  };
-
   void grow();
 
+  Limits format_;
   Limits known_;
   Limits trial_;
   bool trying_ = false;

@@ -3,39 +3,35 @@
 // Send time, batch size, attempt and nonce are made when the request is made, so a retry is a new
 // request with the same events. Token and secret are read for each request and wiped after it.
 //
-// Owns:    nothing between leases; connections are Http's.
+// Owns:    see forward/upload_sink.h; connections are Http's.
 // Thread:  the forwarder's.
+// Limits:  those of docs/formats/native.md per request, less where the upstream takes less.
 // Fails:   see forward/native_verdict.h; credentials that cannot be read are HOLD.
 
 #pragma once
 
 #include <memory>
-#include <string>
 
-#include "base/result.h"
 #include "config/config.h"
-#include "forward/http.h"
-#include "forward/native_request.h"
 #include "forward/sink.h"
+#include "forward/upload_sink.h"
 
 namespace telemetryd::forward {
 
-class NativeSink final : public Sink, public std::enable_shared_from_this<NativeSink> {
+class NativeSink final : public UploadSink {
  public:
-  NativeSink(config::Destination destination, const SinkContext& context)
-      : destination_(std::move(destination)), context_(context) {}
+  // The server's, less what a batch and its first and last group need beside the events.
+  static constexpr BatchSize::Limits kLimits{10'000, (8u << 20) - (16u << 10)};
 
-  void begin(const v1::Lease& lease, std::function<void(v1::Outcome)> done) override;
+  NativeSink(config::Destination destination, const SinkContext& context)
+      : UploadSink(std::move(destination), context, BatchSize(kLimits)) {}
+
   // GET {url}/health, then an upload without events, which passes every check but the storage's.
   void probe(std::function<void(ProbeOutcome)> done) override;
 
  private:
-  struct Upload;
-  [[nodiscard]] Result<std::shared_ptr<Upload>> make_upload(const v1::Lease& lease) const;
+  std::unique_ptr<Upload> make_upload(const Division& division) override;
   void probe_upload(std::function<void(ProbeOutcome)> done);
-
-  config::Destination destination_;
-  SinkContext context_;
 };
 
 }  // namespace telemetryd::forward

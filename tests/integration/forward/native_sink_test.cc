@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/io.h"
+#include "forward/native_request.h"
 #include "integration/forward/scripted_server.h"
 #include "integration/forward/sink_fixture.h"
 #include "telemetry/v1/native.pb.h"

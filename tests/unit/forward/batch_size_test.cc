@@ -7,14 +7,16 @@
 namespace telemetryd::forward {
 namespace {
 
+constexpr BatchSize::Limits kFormat{1000, 5u << 20};
+
 TEST(BatchSize, BeginsAtTheFormatsLimits) {
-  const BatchSize size;
+  const BatchSize size(kFormat);
   EXPECT_EQ(size.events(), 1000u);
   EXPECT_EQ(size.bytes(), 5u << 20);
 }
 
 TEST(BatchSize, IsHalvedDownToOneEventAndNeverBelow) {
-  BatchSize size;
+  BatchSize size(kFormat);
   std::size_t events = 1000;
   while (events > 1) {
     size.too_large(events, events * 160);
@@ -28,7 +30,7 @@ TEST(BatchSize, IsHalvedDownToOneEventAndNeverBelow) {
 }
 
 TEST(BatchSize, ASmallBatchThatPassesSaysNothingAboutTheLimit) {
-  BatchSize size;
+  BatchSize size(kFormat);
   size.too_large(1000, 1000000);
   for (std::size_t i = 0; i < 10 * BatchSize::kPassesToGrow; ++i) size.passed(false);
   EXPECT_EQ(size.events(), 500u);
@@ -36,7 +38,7 @@ TEST(BatchSize, ASmallBatchThatPassesSaysNothingAboutTheLimit) {
 }
 
 TEST(BatchSize, GrowsBackAfterManyFullBatches) {
-  BatchSize size;
+  BatchSize size(kFormat);
   size.too_large(1000, 1000000);
   for (std::size_t i = 1; i < BatchSize::kPassesToGrow; ++i) size.passed(true);
   EXPECT_EQ(size.events(), 500u);
@@ -44,12 +46,12 @@ TEST(BatchSize, GrowsBackAfterManyFullBatches) {
   EXPECT_EQ(size.events(), 625u);
   EXPECT_EQ(size.bytes(), 703125u);
   for (int i = 0; i < 2000; ++i) size.passed(true);
-  EXPECT_EQ(size.events(), BatchSize::kEventsMax);
-  EXPECT_EQ(size.bytes(), BatchSize::kBytesMax);
+  EXPECT_EQ(size.events(), kFormat.events);
+  EXPECT_EQ(size.bytes(), kFormat.bytes);
 }
 
 TEST(BatchSize, AFailedTryGoesBackToWhatPassedAndWaitsLonger) {
-  BatchSize size;
+  BatchSize size(kFormat);
   size.too_large(1000, 1000000);
   for (std::size_t i = 0; i < BatchSize::kPassesToGrow; ++i) size.passed(true);
   ASSERT_EQ(size.events(), 625u);
@@ -62,7 +64,7 @@ TEST(BatchSize, AFailedTryGoesBackToWhatPassedAndWaitsLonger) {
 }
 
 TEST(BatchSize, ATryDoesNotHideThatTheKnownSizeIsTooLargeByNow) {
-  BatchSize size;
+  BatchSize size(kFormat);
   size.too_large(1000, 1000000);
   for (std::size_t i = 0; i < BatchSize::kPassesToGrow; ++i) size.passed(true);
   size.too_large(400, 300000);

@@ -1,4 +1,4 @@
-// forward/ingest_progress.h: what an unsettled lease achieved, for when its rows come again.
+// forward/lease_progress.h: what an unsettled lease achieved, for when its rows come again.
 //
 // An upstream may allow fewer requests a minute than a lease needs. A try that ends in the middle
 // settles nothing, so the next one goes on where it ended: what is known of an event is not asked
@@ -23,7 +23,7 @@ namespace telemetryd::forward {
 
 namespace v1 = ::telemetry::v1;
 
-class IngestProgress {
+class LeaseProgress {
  public:
   // Events by their place in the row as it was lent.
   struct Row {
@@ -40,8 +40,8 @@ class IngestProgress {
   // All rows.
   void clear();
 
-  std::size_t duplicates = 0;  // of those taken
-  int refusals = 0;            // requests refused as a whole before any was taken
+  std::size_t duplicates = 0;     // of those taken
+  std::size_t refused_alone = 0;  // before any was taken
 
  private:
   struct Kept {

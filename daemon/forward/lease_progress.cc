@@ -1,4 +1,4 @@
-#include "forward/ingest_progress.h"
+#include "forward/lease_progress.h"
 
 #include <utility>
 
@@ -11,18 +11,18 @@ Digest digest_of(const v1::LeasedRow& row) {
 
 }  // namespace
 
-const IngestProgress::Row* IngestProgress::find(const v1::LeasedRow& row) const {
+const LeaseProgress::Row* LeaseProgress::find(const v1::LeasedRow& row) const {
   const auto found = rows_.find(row.seq());
   if (found == rows_.end() || found->second.digest != digest_of(row)) return nullptr;
   return &found->second.known;
 }
 
-void IngestProgress::keep(const v1::LeasedRow& row, Row known) {
+void LeaseProgress::keep(const v1::LeasedRow& row, Row known) {
   if (!known.empty()) rows_.insert_or_assign(row.seq(), Kept{digest_of(row), std::move(known)});
 }
 
-void IngestProgress::clear() {
-  *this = IngestProgress();
+void LeaseProgress::clear() {
+  *this = LeaseProgress();
 }
 
 }  // namespace telemetryd::forward

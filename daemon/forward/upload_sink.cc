@@ -1,0 +1,106 @@
+#include "forward/upload_sink.h"
+
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/digest.h"
+
+namespace telemetryd::forward {
+
+// One lease on its way.
+struct UploadSink::Delivery {
+  void end(v1::Outcome outcome) {
+    outcome.set_status(static_cast<std::uint32_t>(status));
+    outcome.set_body_bytes(body_bytes);
+    // Of several bodies there is no one hash.
+    if (requests == 1) outcome.set_body_sha256(body_sha256);
+    done(std::move(outcome));
+  }
+
+  Division division;
+  std::function<void(v1::Outcome)> done;
+  Part part;                       // what is on its way,
+  std::unique_ptr<Upload> upload;  // and how
+  std::size_t requests = 0;
+  std::size_t body_bytes = 0;
+  std::string body_sha256;
+  long status = 0;
+};
+
+void UploadSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> done) {
+  send_next(DeliveryPtr(
+      new Delivery{.division = Division(lease, size_, progress_), .done = std::move(done)}));
+}
+
+bool UploadSink::fill(Delivery& delivery) const {
+  Division& division = delivery.division;
+  Part& part = delivery.part;
+  const auto range = division.next();
+  if (!range) return false;
+  part = Part();
+  std::size_t next = range->begin;
+  for (; next < range->end; ++next) {
+    if (division.settled(next)) continue;
+    Upload::Offer offer = delivery.upload->offer(next);
+    if (!offer.problem.empty()) {
+      division.unsendable(next, std::move(offer.problem));
+      continue;
+    }
+    if (offer.twin) {
+      part.twins.push_back({next, *offer.twin});
+      continue;
+    }
+    const std::size_t bytes = part.bytes + offer.bytes;
+    part.full =
+        !part.items.empty() && (part.items.size() == size_.events() || bytes > size_.bytes());
+    if (part.full) break;
+    part.bytes = bytes;
+    part.items.push_back(next);
+    delivery.upload->add(next);
+  }
+  part.range = {range->begin, next};
+  if (next < range->end) division.put_back({next, range->end});
+  return true;
+}
+
+void UploadSink::send_next(const DeliveryPtr& delivery) {
+  delivery->upload = make_upload(delivery->division);
+  do {
+    if (!fill(*delivery)) {
+      on_finished();
+      return delivery->end(delivery->division.finish());
+    }
+  } while (delivery->part.items.empty());
+  auto request = delivery->upload->request();
+  // Whatever is wrong before the first byte is wrong with files or settings.
+  if (!request) return delivery->end(delivery->division.stop(hold(request.error().message())));
+  ++delivery->requests;
+  delivery->body_bytes += request->body.size();
+  delivery->body_sha256.assign(as_text(sha256(request->body)));
+  context_.http.start(std::move(*request),
+                      [self = shared_from_this(), delivery](const HttpResponse& response) {
+                        self->answered(delivery, response);
+                      });
+}
+
+void UploadSink::answered(const DeliveryPtr& delivery, const HttpResponse& response) {
+  delivery->status = response.status;
+  Division& division = delivery->division;
+  const Part& part = delivery->part;
+  UploadAnswer answer = delivery->upload->judge(response, part.items);
+  switch (answer.kind) {
+    case UploadAnswer::Kind::kTaken:
+      division.took(part, answer.refused, answer.duplicates, answer.certain);
+      break;
+    case UploadAnswer::Kind::kRefused:
+      if (!division.refused(part, answer.refusal, answer.outcome)) {
+        return delivery->end(division.nothing_taken());
+      }
+      break;
+    case UploadAnswer::Kind::kFailed:
+      return delivery->end(division.stop(std::move(answer.outcome)));
+  }
+  send_next(delivery);
+}
+
+}  // namespace telemetryd::forward
