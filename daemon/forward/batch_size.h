@@ -5,12 +5,17 @@
 // that was mended or a burst of large events does not make uploads small for ever; each such try
 // that fails doubles the patience.
 //
+// It can be written down and read again, so that an upstream's limit is met once and not after each
+// start.
+//
 // Thread:  one; a value.
-// Limits:  those of the format above, one event below.
+// Limits:  those of the format above, one event below; 256 bytes of text.
+// Fails:   what cannot be read, or is out of these limits, is as if nothing were known.
 
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 namespace telemetryd::forward {
 
@@ -36,6 +41,11 @@ class BatchSize {
   // A request of this size was not too large; `full` when more would have been sent if allowed.
   void passed(bool full);
   void too_large(std::size_t events, std::size_t bytes);
+
+  // What was learned, as text; empty while that is nothing.
+  std::string text() const;
+  // Takes up what text() said.
+  void read(const std::string& text);
 
  private:
   void grow();

@@ -9,14 +9,6 @@ namespace telemetryd::forward {
 
 // One lease on its way.
 struct UploadSink::Delivery {
-  void end(v1::Outcome outcome) {
-    outcome.set_status(static_cast<std::uint32_t>(status));
-    outcome.set_body_bytes(body_bytes);
-    // Of several bodies there is no one hash.
-    if (requests == 1) outcome.set_body_sha256(body_sha256);
-    done(std::move(outcome));
-  }
-
   Division division;
   std::function<void(v1::Outcome)> done;
   Part part;                       // what is on its way,
@@ -28,8 +20,20 @@ struct UploadSink::Delivery {
 };
 
 void UploadSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> done) {
+  // From then on what this process knows is newer.
+  if (!std::exchange(recalled_, true)) size_.read(lease.memory());
   send_next(DeliveryPtr(
       new Delivery{.division = Division(lease, size_, progress_), .done = std::move(done)}));
+}
+
+void UploadSink::end(Delivery& delivery, v1::Outcome outcome) {
+  outcome.set_status(static_cast<std::uint32_t>(delivery.status));
+  outcome.set_body_bytes(delivery.body_bytes);
+  // Of several bodies there is no one hash.
+  if (delivery.requests == 1) outcome.set_body_sha256(delivery.body_sha256);
+  const std::string known = size_.text();
+  if (known != delivery.division.lease().memory()) outcome.set_memory(known);
+  delivery.done(std::move(outcome));
 }
 
 bool UploadSink::fill(Delivery& delivery) const {
@@ -68,12 +72,12 @@ void UploadSink::send_next(const DeliveryPtr& delivery) {
   do {
     if (!fill(*delivery)) {
       on_finished();
-      return delivery->end(delivery->division.finish());
+      return end(*delivery, delivery->division.finish());
     }
   } while (delivery->part.items.empty());
   auto request = delivery->upload->request();
   // Whatever is wrong before the first byte is wrong with files or settings.
-  if (!request) return delivery->end(delivery->division.stop(hold(request.error().message())));
+  if (!request) return end(*delivery, delivery->division.stop(hold(request.error().message())));
   ++delivery->requests;
   delivery->body_bytes += request->body.size();
   delivery->body_sha256.assign(as_text(sha256(request->body)));
@@ -94,11 +98,11 @@ void UploadSink::answered(const DeliveryPtr& delivery, const HttpResponse& respo
       break;
     case UploadAnswer::Kind::kRefused:
       if (!division.refused(part, answer.refusal, answer.outcome)) {
-        return delivery->end(division.nothing_taken());
+        return end(*delivery, division.nothing_taken());
       }
       break;
     case UploadAnswer::Kind::kFailed:
-      return delivery->end(division.stop(std::move(answer.outcome)));
+      return end(*delivery, division.stop(std::move(answer.outcome)));
   }
   send_next(delivery);
 }

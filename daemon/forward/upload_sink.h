@@ -4,8 +4,9 @@
 // How much goes into a request is BatchSize's to say, and what happens to one that is refused is
 // Division's. A kind says how events become a request and what an answer means.
 //
-// Owns:    what the upstream has let us know of its limits and of the last unsettled lease, until
-//          the configuration is read again.
+// Owns:    what the upstream has let us know of its limits, which telemetryd keeps beyond this
+//          process; what is known of the last unsettled lease, until the configuration is read
+//          again.
 // Thread:  the forwarder's.
 // Fails:   a request that cannot be made is HOLD: something is wrong with files or settings.
 
@@ -93,8 +94,10 @@ class UploadSink : public Sink, public std::enable_shared_from_this<UploadSink> 
   // False when nothing is left to send.
   bool fill(Delivery& delivery) const;
   void answered(const DeliveryPtr& delivery, const HttpResponse& response);
+  void end(Delivery& delivery, v1::Outcome outcome);
 
   BatchSize size_;
+  bool recalled_ = false;  // `size_` has taken up what telemetryd kept
   LeaseProgress progress_;
 };
 

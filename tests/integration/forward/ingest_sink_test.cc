@@ -168,6 +168,36 @@ TEST_F(IngestSink, ALearnedSizeIsKeptForTheNextLease) {
   EXPECT_EQ(sizes(server).back(), 25u);
 }
 
+TEST_F(IngestSink, AfterAStartASizeThatIsTooLargeIsNotSentAgain) {
+  ScriptedServer server([](const SeenRequest& request) {
+    return size_of(request) > 30 ? http_answer("413 Too Large", "") : accept(request);
+  });
+  const v1::Outcome learned = send(server, lease(100));
+  ASSERT_TRUE(learned.has_memory());
+  const std::size_t before = server.seen().size();
+  v1::Lease next = lease(100);
+  next.set_memory(learned.memory());
+  const v1::Outcome outcome = send(server, next);  // by a new sink
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  EXPECT_EQ(server.seen().size(), before + 4);
+  EXPECT_EQ(sizes(server).back(), 25u);
+  EXPECT_FALSE(outcome.has_memory()) << "as before";
+
+  next.set_memory("no longer readable");
+  EXPECT_EQ(send(server, next).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(sizes(server)[before + 4], 100u);
+}
+
+TEST_F(IngestSink, WhereNothingWasLearnedNothingIsKept) {
+  ScriptedServer server(accept);
+  EXPECT_FALSE(send(server, lease(100)).has_memory());
+  v1::Lease next = lease(100);
+  next.set_memory("of another time");
+  const v1::Outcome outcome = send(server, next);
+  EXPECT_TRUE(outcome.has_memory());
+  EXPECT_EQ(outcome.memory(), "");
+}
+
 TEST_F(IngestSink, OneEventThatIsTooLargeDoesNotMakeTheOthersRequestsSmall) {
   for (const char* large : {"e0", "e150", "e290"}) {
     ScriptedServer server([&](const SeenRequest& request) {
