@@ -9,7 +9,11 @@
 namespace telemetryd::forward {
 
 Division::Division(v1::Lease lease, BatchSize& size, LeaseProgress& progress)
-    : lease_(std::move(lease)), size_(size), progress_(progress), size_before_(size) {
+    : lease_(std::move(lease)),
+      size_(size),
+      progress_(progress),
+      rest_(progress.rest_of(lease_)),
+      size_before_(size) {
   for (int row = 0; row < lease_.rows_size(); ++row) add_row(row);
   fates_.resize(items_.size(), Fate::kOpen);
   recall();
@@ -131,6 +135,10 @@ void Division::took(const Part& part,
 }
 
 bool Division::refused(const Part& part, Refusal why, const v1::Outcome& otherwise) {
+  if (rest_ > 0 && !fresh_) {
+    against_ = otherwise;
+    return false;
+  }
   const auto [begin, end] = part.range;
   if (part.items.size() > 1) {
     if (why == Refusal::kSize) learn(part);
@@ -145,7 +153,8 @@ bool Division::refused(const Part& part, Refusal why, const v1::Outcome& otherwi
   if (why == Refusal::kSize) unlearn(item, end);
   refuse(item, otherwise.error());
   for (const auto& twin : part.twins) refuse(twin.first, otherwise.error());
-  if (!against_) against_ = otherwise;
+  // What a person must settle counts more than what time heals.
+  if (!against_ || otherwise.verdict() == v1::VERDICT_HOLD) against_ = otherwise;
   if (fresh_) return true;
   if (++refused_alone_ == kRefusedAloneMax) return false;
   // One that is refused alone may well be bad; of the second one on it may be the app that is.
@@ -198,12 +207,14 @@ v1::Outcome Division::finish() {
 
 v1::Outcome Division::nothing_taken() {
   unlearn(0, items_.size());
-  // Where a person must act a refusal says nothing about the time after that.
+  // That it was refused says nothing about the time after this one.
   remember(false);
+  progress_.rest(lease_, rest_ > 0 ? rest_ - 1 : kRestTries);
   v1::Outcome outcome = against_.value_or(hold(""));
   if (!against_) outcome.set_cause(v1::CAUSE_BAD_REQUEST);
-  outcome.set_error(printable("none of " + std::to_string(items_.size()) +
-                              " events was accepted: " + reasons_.at(*first(Fate::kRefused))));
+  const std::string words = against_ ? against_->error() : reasons_.at(*first(Fate::kRefused));
+  outcome.set_error(
+      printable("none of " + std::to_string(items_.size()) + " events was accepted: " + words));
   return outcome;
 }
 

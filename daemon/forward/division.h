@@ -13,7 +13,9 @@
 //
 // Owns:    a copy of the lease; writes what it learns into the size and the progress given.
 // Thread:  one.
-// Limits:  kRefusedAloneMax events refused alone before the first that is taken.
+// Limits:  kRefusedAloneMax events refused alone before the first that is taken. The same rows are
+// not
+//          divided again for kRestTries after nothing was taken: that is one request a try.
 
 #pragma once
 
@@ -63,6 +65,7 @@ class Division {
   // several. An upstream that refuses everything is found out with it after about
   // log2(n) + 2 * kRefusedAloneMax requests.
   static constexpr std::size_t kRefusedAloneMax = 8;
+  static constexpr std::uint32_t kRestTries = 11;
 
   struct Item {
     std::string_view event;  // as event::for_each() gives it; points into the lease
@@ -148,6 +151,7 @@ class Division {
   std::size_t duplicates_ = 0;                  // of those taken
   bool fresh_ = false;                          // in this try something showed that it works
   bool asked_again_ = false;
+  const std::uint32_t rest_;            // tries for which it is not worth dividing these rows
   std::size_t refused_alone_ = 0;       // since the rows first came, or one was taken
   std::optional<v1::Outcome> against_;  // what holds if nothing is taken
   std::vector<Lesson> lessons_;         // learned since `size_before_`

@@ -75,6 +75,10 @@ class IngestUpload final : public Upload {
       answer.kind = UploadAnswer::Kind::kRefused;
       answer.refusal = verdict.too_large ? Refusal::kSize : Refusal::kContent;
     }
+    if (refusal_of(response) == Refusal::kServer) {
+      answer.kind = UploadAnswer::Kind::kRefused;
+      answer.refusal = Refusal::kServer;
+    }
     answer.outcome = outcome_of(verdict);
     return answer;
   }

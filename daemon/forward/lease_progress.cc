@@ -2,11 +2,19 @@
 
 #include <utility>
 
+#include "base/bytes.h"
+
 namespace telemetryd::forward {
 namespace {
 
 Digest digest_of(const v1::LeasedRow& row) {
   return sha256(row.SerializeAsString());
+}
+
+Digest digest_of(const v1::Lease& lease) {
+  std::string digests;
+  for (const v1::LeasedRow& row : lease.rows()) digests.append(as_text(digest_of(row)));
+  return sha256(digests);
 }
 
 }  // namespace
@@ -23,6 +31,15 @@ void LeaseProgress::keep(const v1::LeasedRow& row, Row known) {
 
 void LeaseProgress::clear() {
   *this = LeaseProgress();
+}
+
+void LeaseProgress::rest(const v1::Lease& lease, std::uint32_t tries) {
+  rest_tries_ = tries;
+  rest_digest_ = digest_of(lease);
+}
+
+std::uint32_t LeaseProgress::rest_of(const v1::Lease& lease) const {
+  return rest_tries_ > 0 && rest_digest_ == digest_of(lease) ? rest_tries_ : 0;
 }
 
 }  // namespace telemetryd::forward

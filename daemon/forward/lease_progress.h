@@ -40,6 +40,10 @@ class LeaseProgress {
   // All rows.
   void clear();
 
+  // A division of exactly these rows was for nothing, and is not worth another for so many tries.
+  void rest(const v1::Lease& lease, std::uint32_t tries);
+  std::uint32_t rest_of(const v1::Lease& lease) const;
+
   std::size_t duplicates = 0;     // of those taken
   std::size_t refused_alone = 0;  // before any was taken
 
@@ -50,6 +54,8 @@ class LeaseProgress {
   };
 
   std::map<std::uint64_t, Kept> rows_;  // by seq
+  std::uint32_t rest_tries_ = 0;
+  Digest rest_digest_{};
 };
 
 }  // namespace telemetryd::forward

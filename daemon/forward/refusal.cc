@@ -8,6 +8,7 @@ std::optional<Refusal> refusal_of(const HttpResponse& response) {
     case 400:
     case 422: return Refusal::kContent;
     case 413: return Refusal::kSize;
+    case 500: return Refusal::kServer;
     default: return std::nullopt;
   }
 }

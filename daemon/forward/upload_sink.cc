@@ -92,6 +92,11 @@ void UploadSink::answered(const DeliveryPtr& delivery, const HttpResponse& respo
   Division& division = delivery->division;
   const Part& part = delivery->part;
   UploadAnswer answer = delivery->upload->judge(response, part.items);
+  const bool refused = answer.kind == UploadAnswer::Kind::kRefused;
+  // Time heals a server's own errors, unless it did not for long.
+  if (refused && answer.refusal == Refusal::kServer && !division.lease().suspect_events()) {
+    answer.kind = UploadAnswer::Kind::kFailed;
+  }
   switch (answer.kind) {
     case UploadAnswer::Kind::kTaken:
       division.took(part, answer.refused, answer.duplicates, answer.certain);

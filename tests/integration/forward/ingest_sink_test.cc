@@ -291,6 +291,40 @@ TEST_F(IngestSink, AServerThatRefusesEverythingIsNotAskedForEver) {
   }
 }
 
+TEST_F(IngestSink, AServerErrorDividesOnlyAfterALongTime) {
+  ScriptedServer server([](const SeenRequest& request) {
+    return request.body.find("\"e497\"") != std::string::npos ? http_answer("500 No", "")
+                                                              : accept(request);
+  });
+  v1::Lease batch = lease(1000);
+  EXPECT_EQ(send(server, batch).verdict(), v1::VERDICT_RETRY);
+  EXPECT_EQ(server.seen().size(), 1u);
+  batch.set_suspect_events(true);
+  const v1::Outcome outcome = send(batch);
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+  ASSERT_EQ(outcome.rejected_size(), 1);
+  EXPECT_EQ(outcome.rejected(0).seq(), 50u);
+  EXPECT_EQ(outcome.rejected(0).first_index(), 12u);
+  EXPECT_TRUE(outcome.rejected(0).reason().starts_with("status 500"));
+  EXPECT_LE(static_cast<double>(server.seen().size() - 2), 2 * std::log2(1000) + 1);
+}
+
+TEST_F(IngestSink, AServerThatFailsAtEverythingIsAskedAgainLaterAndNothingIsParked) {
+  for (const char* status : {"500 No", "503 No"}) {
+    ScriptedServer server([&](const auto&) { return http_answer(status, ""); });
+    v1::Lease batch = lease(1000);
+    batch.set_suspect_events(true);
+    const v1::Outcome outcome = send(server, batch);
+    EXPECT_EQ(outcome.verdict(), v1::VERDICT_RETRY);
+    EXPECT_EQ(outcome.rejected_size(), 0);
+    EXPECT_NE(outcome.error().find("status 50"), std::string::npos) << outcome.error();
+    EXPECT_LE(server.seen().size(), 25u);
+    const std::size_t before = server.seen().size();
+    EXPECT_EQ(send(batch).verdict(), v1::VERDICT_RETRY);
+    EXPECT_EQ(server.seen().size(), before + 1) << "the same rows are not divided each time";
+  }
+}
+
 TEST_F(IngestSink, AFailureInTheMiddleSettlesNothing) {
   int asked = 0;
   ScriptedServer server([&](const SeenRequest& request) {

@@ -60,7 +60,8 @@ class DivisionTest : public ::testing::Test {
       const auto refusal = upstream(part.items);
       if (!refusal) {
         division.took(part, {}, 0, false);
-      } else if (!division.refused(part, *refusal, hold("no"))) {
+      } else if (!division.refused(
+                     part, *refusal, *refusal == Refusal::kServer ? retry("ill") : hold("no"))) {
         return division.nothing_taken();
       }
     }
@@ -134,8 +135,51 @@ TEST_F(DivisionTest, AnUpstreamThatRefusesEverythingIsHeldSoonAndNothingIsParked
             std::log2(1000) + 2 * Division::kRefusedAloneMax + 1);
 }
 
+TEST_F(DivisionTest, TheSameRowsAreNotDividedInEveryTryForNothing) {
+  const auto requests = [&](const v1::Lease& lease) {
+    EXPECT_EQ(send(lease, refuses_everything).verdict(), v1::VERDICT_HOLD);
+    return sent_.size();
+  };
+  const std::size_t whole_search = requests(lease_of(1000));
+  EXPECT_GT(whole_search, 10u);
+  for (std::uint32_t i = 0; i < Division::kRestTries; ++i) {
+    EXPECT_EQ(requests(lease_of(1000)), 1u);
+  }
+  EXPECT_EQ(requests(lease_of(1000)), whole_search);
+
+  v1::Lease more = lease_of(1000);
+  add_row(more, "tool", 1);
+  EXPECT_EQ(rejected(send(more, refuses({0}))), Items{0}) << "other rows may be another matter";
+}
+
+TEST_F(DivisionTest, WhenItTakesSomethingAgainASearchIsWorthIt) {
+  EXPECT_EQ(send(lease_of(1000), refuses_everything).verdict(), v1::VERDICT_HOLD);
+  EXPECT_EQ(send(lease_of(1000), refuses({})).verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(rejected(send(lease_of(1000), refuses({5}))), Items{5});
+}
+
+TEST_F(DivisionTest, AServerThatFailsAtEverythingIsAskedAgainLater) {
+  const v1::Outcome outcome =
+      send(lease_of(1000), [](const Items&) { return std::optional(Refusal::kServer); });
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_RETRY);
+  EXPECT_EQ(outcome.error(), "none of 1000 events was accepted: ill");
+  EXPECT_EQ(outcome.rejected_size(), 0);
+}
+
+TEST_F(DivisionTest, WhatAPersonMustSettleCountsMoreThanWhatTimeHeals) {
+  for (const std::size_t bad : {0u, 1u}) {
+    progress_.clear();
+    const v1::Outcome outcome = send(lease_of(2), [&](const Items& items) {
+      return std::optional(items == Items{bad} ? Refusal::kContent : Refusal::kServer);
+    });
+    EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+    EXPECT_EQ(outcome.error(), "none of 2 events was accepted: no");
+  }
+}
+
 TEST_F(DivisionTest, WhenFewEventsAreAllRefusedNothingIsParked) {
   for (std::uint32_t events = 1; events < Division::kRefusedAloneMax; ++events) {
+    progress_.clear();
     const v1::Outcome outcome = send(lease_of(events), refuses_everything);
     EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
     EXPECT_EQ(outcome.rejected_size(), 0);
