@@ -10,17 +10,14 @@ namespace telemetryd::forward {
 
 using Fate = GrpcVerdict::Fate;
 
-Result<GrpcDelivery> GrpcDelivery::make(v1::Lease lease,
-                                        std::size_t calls_max,
-                                        std::uint32_t splits_max) {
+Result<GrpcDelivery> GrpcDelivery::make(v1::Lease lease, std::size_t calls_max) {
   GrpcDelivery delivery;
   delivery.lease_ = std::make_unique<const v1::Lease>(std::move(lease));
   delivery.calls_max_ = calls_max;
-  delivery.splits_max_ = splits_max;
   for (const v1::LeasedRow& row : delivery.lease_->rows()) {
     TELEMETRYD_ASSIGN(const std::vector<Piece> pieces, cut(row));
     Lane& lane = delivery.lane_of(row.app());
-    for (const Piece& piece : pieces) lane.items.push_back({piece, true});
+    lane.pieces.insert(lane.pieces.end(), pieces.begin(), pieces.end());
   }
   return delivery;
 }
@@ -33,16 +30,15 @@ GrpcDelivery::Lane& GrpcDelivery::lane_of(const std::string& app) {
 }
 
 std::optional<GrpcDelivery::Call> GrpcDelivery::next() {
-  if (stopped_ || calls_ >= calls_max_) return std::nullopt;
+  if (stopped_ || given_up() || calls_ >= calls_max_) return std::nullopt;
   const auto found = std::ranges::find_if(
-      lanes_, [](const Lane& lane) { return !lane.busy && !lane.items.empty(); });
+      lanes_, [](const Lane& lane) { return !lane.busy && !lane.pieces.empty(); });
   if (found == lanes_.end()) return std::nullopt;
-  const Item item = found->items.front();
-  found->items.pop_front();
-  if (item.first_cut) found->splits_left = splits_max_;
+  const Piece piece = found->pieces.front();
+  found->pieces.pop_front();
   found->busy = true;
   ++calls_;
-  return Call{static_cast<std::size_t>(found - lanes_.begin()), item.piece};
+  return Call{static_cast<std::size_t>(found - lanes_.begin()), piece};
 }
 
 void GrpcDelivery::took(const Call& call, GrpcVerdict verdict) {
@@ -55,33 +51,25 @@ void GrpcDelivery::took(const Call& call, GrpcVerdict verdict) {
       bytes_ += call.piece.events.size();
       return;
     case Fate::kInvalid:
+    case Fate::kTooLarge:
       if (!split(call)) refused_.push_back({call.piece, std::move(verdict)});
       return;
-    case Fate::kTooLarge:
-      if (split(call)) return;
-      if (call.piece.count == 1) return refused_.push_back({call.piece, std::move(verdict)});
-      verdict.words += "; " + std::to_string(call.piece.count) + " events of " +
-                       std::to_string(call.piece.events.size()) +
-                       " bytes are still too large for the relay: raise its [ingest] "
-                       "frame_bytes_max";
-      return stop(std::move(verdict));
     case Fate::kRetry:
     case Fate::kHold: return stop(std::move(verdict));
   }
 }
 
 bool GrpcDelivery::work_left() const {
-  return std::ranges::any_of(lanes_, [](const Lane& lane) { return !lane.items.empty(); });
+  return std::ranges::any_of(lanes_, [](const Lane& lane) { return !lane.pieces.empty(); });
 }
 
 bool GrpcDelivery::split(const Call& call) {
   Lane& lane = lanes_[call.lane];
-  if (call.piece.count < 2 || lane.splits_left == 0) return false;
+  if (call.piece.count < 2) return false;
   const auto halves = halve(call.piece);
   if (!halves) return false;
-  --lane.splits_left;
-  lane.items.push_front({halves->second, false});
-  lane.items.push_front({halves->first, false});
+  lane.pieces.push_front(halves->second);
+  lane.pieces.push_front(halves->first);
   return true;
 }
 
@@ -93,17 +81,26 @@ void GrpcDelivery::stop(GrpcVerdict verdict) {
   }
 }
 
+const GrpcVerdict* GrpcDelivery::against() const {
+  if (stopped_) return &*stopped_;
+  // What refuses everything finds fault with us, not with an event.
+  return accepted_ == 0 && !refused_.empty() ? &refused_[0].verdict : nullptr;
+}
+
 v1::Outcome GrpcDelivery::outcome() const {
   TELEMETRYD_CHECK(finished());
-  const GrpcVerdict* against = stopped_ ? &*stopped_ : nullptr;
-  // What refuses everything finds fault with us, not with an event.
-  if (against == nullptr && accepted_ == 0 && !refused_.empty()) against = &refused_[0].verdict;
   v1::Outcome outcome = delivered();
-  if (against != nullptr) {
+  if (const GrpcVerdict* against = this->against()) {
     const bool later = against->fate == Fate::kRetry;
     outcome = later ? retry(against->words) : hold(against->words);
     if (later) outcome.set_retry_after_ms(static_cast<std::uint64_t>(against->retry_after.count()));
     outcome.set_status(against->code);
+    if (against->fate == Fate::kTooLarge) {
+      outcome.set_error(
+          printable("single events are too large for the relay, raise its [ingest] "
+                    "frame_bytes_max: " +
+                    against->words));
+    }
     return outcome;
   }
   for (const Refused& refused : refused_) {

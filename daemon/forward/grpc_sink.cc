@@ -81,7 +81,7 @@ void GrpcSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> do
   if (!secret) return done(hold(secret.error().message()));
   auto opened = channel();
   if (!opened) return done(hold(opened.error().message()));
-  auto state = GrpcDelivery::make(lease, kCallsMax, kSplitsMax);
+  auto state = GrpcDelivery::make(lease, kCallsMax);
   if (!state) return done(hold(state.error().message()));
   start_calls(std::make_shared<Delivery>(
       Delivery{std::move(*opened), std::move(*secret), std::move(*state), std::move(done)}));

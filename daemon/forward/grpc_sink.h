@@ -8,11 +8,9 @@
 // Owns:    nothing between leases. A channel lives as long as a lease that uses it, so certificates
 //          that were renewed count from the next lease on.
 // Thread:  the forwarder's.
-// Limits:  kCallsMax at a time; kSplitsMax per row or part of a row; kUploadBytesPerSecondMin gives
-//          slow links time beyond request_timeout.
-// Fails:   see forward/grpc_verdict.h. A refused event is parked when anything else of the
-//          lease was accepted; otherwise the destination is held, for then the fault is not the
-//          event's.
+// Limits:  kCallsMax at a time; kUploadBytesPerSecondMin gives slow links time beyond
+//          request_timeout.
+// Fails:   see forward/grpc_verdict.h, and forward/grpc_delivery.h for what is refused.
 
 #pragma once
 
@@ -30,7 +28,6 @@ namespace telemetryd::forward {
 class GrpcSink final : public Sink, public std::enable_shared_from_this<GrpcSink> {
  public:
   static constexpr std::size_t kCallsMax = 8;
-  static constexpr std::uint32_t kSplitsMax = 64;
   static constexpr std::size_t kUploadBytesPerSecondMin = 16u << 10;
 
   GrpcSink(config::Destination destination, const SinkContext& context)

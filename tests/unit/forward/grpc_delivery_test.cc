@@ -1,5 +1,7 @@
 #include "forward/grpc_delivery.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "telemetry/v1/event.pb.h"
@@ -20,8 +22,8 @@ void add_row(v1::Lease& lease, const std::string& app, std::uint32_t events) {
   row->set_events(batch.SerializeAsString());
 }
 
-GrpcDelivery delivery(const v1::Lease& lease, std::uint32_t splits_max = 64) {
-  auto made = GrpcDelivery::make(lease, 2, splits_max);
+GrpcDelivery delivery(const v1::Lease& lease) {
+  auto made = GrpcDelivery::make(lease, 2);
   EXPECT_TRUE(made);
   return std::move(*made);
 }
@@ -121,20 +123,75 @@ TEST(GrpcDelivery, WhatRefusesEverythingHoldsTheDestination) {
   EXPECT_EQ(outcome.rejected_size(), 0);
 }
 
-TEST(GrpcDelivery, HalvingHasAnEnd) {
+TEST(GrpcDelivery, OneBadEventOfAThousandCostsFewRequestsMore) {
+  for (std::uint32_t bad = 0; bad < 1000; bad += 37) {
+    v1::Lease lease;
+    add_row(lease, "a", 1000);
+    GrpcDelivery sending = delivery(lease);
+    int calls = 0;
+    const auto judge = refuse_event(std::to_string(bad));
+    const v1::Outcome outcome = run(sending, [&](const Piece& piece) {
+      ++calls;
+      return judge(piece);
+    });
+    ASSERT_EQ(outcome.rejected_size(), 1);
+    EXPECT_EQ(outcome.rejected(0).first_index(), bad);
+    EXPECT_LE(calls - 1, 2 * std::log2(1000) + 1) << bad;
+  }
+}
+
+TEST(GrpcDelivery, OfManyBadEventsEachIsParkedAndNoOther) {
   v1::Lease lease;
-  add_row(lease, "bad", 10000);
-  add_row(lease, "good", 1);
-  GrpcDelivery sending = delivery(lease, 4);
-  int calls = 0;
-  const v1::Outcome outcome = run(sending, [&](const Piece& piece) {
-    ++calls;
-    return piece.row->app() == "bad" ? verdict(Fate::kInvalid, "no") : verdict(Fate::kAccepted);
+  add_row(lease, "a", 1000);
+  GrpcDelivery sending = delivery(lease);
+  const v1::Outcome outcome = run(sending, [](const Piece& piece) {
+    const bool bad = piece.count > 1 || piece.first_index % 5 == 3;
+    return verdict(bad ? Fate::kInvalid : Fate::kAccepted, "no");
   });
-  EXPECT_EQ(calls, 1 + 1 + 2 * 4);
-  std::uint32_t rejected = 0;
-  for (const auto& range : outcome.rejected()) rejected += range.count();
-  EXPECT_EQ(rejected, 10000u) << "what could not be looked at closer is parked whole";
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(outcome.rejected_size(), 200);
+  for (const auto& range : outcome.rejected()) {
+    EXPECT_EQ(range.first_index() % 5, 3u);
+    EXPECT_EQ(range.count(), 1u);
+  }
+}
+
+TEST(GrpcDelivery, ARelayThatRefusesEverythingIsLeftAloneSoon) {
+  for (const bool one_row : {true, false}) {
+    v1::Lease lease;
+    for (int row = 0; row < (one_row ? 1 : 1000); ++row) add_row(lease, "a", one_row ? 1000 : 1);
+    GrpcDelivery sending = delivery(lease);
+    int calls = 0;
+    const v1::Outcome outcome = run(sending, [&](const Piece&) {
+      ++calls;
+      return verdict(Fate::kInvalid, "no");
+    });
+    EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+    EXPECT_EQ(outcome.rejected_size(), 0);
+    EXPECT_LE(calls, one_row ? 25 : 8);
+  }
+}
+
+TEST(GrpcDelivery, WhatIsStillOnItsWayMayShowThatTheRelayTakesEvents) {
+  v1::Lease lease;
+  for (std::size_t i = 0; i < GrpcDelivery::kRefusedAloneMax; ++i) add_row(lease, "bad", 1);
+  add_row(lease, "bad", 1);
+  add_row(lease, "good", 1);
+  GrpcDelivery sending = delivery(lease);
+  auto bad = sending.next();
+  const auto good = sending.next();
+  for (std::size_t i = 0; i < GrpcDelivery::kRefusedAloneMax; ++i) {
+    ASSERT_TRUE(bad) << i;
+    sending.took(*bad, verdict(Fate::kInvalid, "no"));
+    bad = sending.next();
+  }
+  EXPECT_FALSE(bad);
+  EXPECT_FALSE(sending.finished());
+  sending.took(*good, verdict(Fate::kAccepted));
+  const v1::Outcome outcome =
+      run(sending, [](const Piece&) { return verdict(Fate::kInvalid, "no"); });
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(static_cast<std::size_t>(outcome.rejected_size()), GrpcDelivery::kRefusedAloneMax + 1);
 }
 
 TEST(GrpcDelivery, WhatIsTooLargeIsHalvedUntilItPasses) {
@@ -167,7 +224,7 @@ TEST(GrpcDelivery, ASingleEventThatIsTooLargeIsParkedWhenOthersPass) {
 TEST(GrpcDelivery, ARelayThatTakesTooLittleIsHeldWithTheKeyToRaise) {
   v1::Lease lease;
   add_row(lease, "a", 1000);
-  GrpcDelivery sending = delivery(lease, 2);
+  GrpcDelivery sending = delivery(lease);
   const v1::Outcome outcome =
       run(sending, [](const Piece&) { return verdict(Fate::kTooLarge, "too large"); });
   EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
@@ -214,7 +271,7 @@ TEST(GrpcDelivery, ABrokenRowIsSaidBeforeAnythingIsSent) {
   v1::Lease lease;
   add_row(lease, "a", 2);
   lease.mutable_rows(0)->set_count(3);
-  const auto made = GrpcDelivery::make(lease, 2, 64);
+  const auto made = GrpcDelivery::make(lease, 2);
   ASSERT_FALSE(made);
   EXPECT_NE(made.error().message().find("row 1"), std::string::npos);
 }
