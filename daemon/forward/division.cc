@@ -81,8 +81,8 @@ std::optional<ItemRange> Division::next() {
   return asked_;
 }
 
-// What is refused now says nothing about the event when all that was taken was taken earlier: one
-// of those is asked for again. False when there is no need, or was already.
+// What is refused now says nothing about the event when all that was taken was taken before: one of
+// those is asked for again. False when there is no need, or was already.
 bool Division::ask_again() {
   const auto taken = first(Fate::kTaken);
   if (fresh_ || !taken || !first(Fate::kRefused) || std::exchange(asked_again_, true)) return false;
@@ -110,7 +110,9 @@ void Division::unsendable(std::size_t item, std::string reason) {
 void Division::take(std::size_t item) {
   fates_[item] = Fate::kTaken;
   fresh_ = true;
+  asked_again_ = false;
   refused_alone_ = 0;
+  rest_ = 0;
 }
 
 void Division::took(const Part& part,
@@ -135,31 +137,41 @@ void Division::took(const Part& part,
 }
 
 bool Division::refused(const Part& part, Refusal why, const v1::Outcome& otherwise) {
-  if (rest_ > 0 && !fresh_) {
+  const auto [begin, end] = part.range;
+  const bool ahead = !waiting_.empty() && waiting_.back().begin < begin;
+  if (begin >= search_end_ && !ahead) {
+    search_end_ = end;
+    fresh_ = false;
+  }
+  if (rest_ > 0) {
     against_ = otherwise;
     return false;
   }
-  const auto [begin, end] = part.range;
-  if (part.items.size() > 1) {
-    if (why == Refusal::kSize) learn(part);
-    // Between two events that were sent, so that neither half is empty.
-    const std::size_t middle = part.items[part.items.size() / 2];
-    cuts_.insert(middle);
-    waiting_.push_back({middle, end});
-    waiting_.push_back({begin, middle});
-    return true;
-  }
+  if (part.items.size() == 1) return refused_alone(part, why, otherwise);
+  if (why == Refusal::kSize) learn(part);
+  // Between two events that were sent, so that neither half is empty.
+  const std::size_t middle = part.items[part.items.size() / 2];
+  cuts_.insert(middle);
+  waiting_.push_back({middle, end});
+  waiting_.push_back({begin, middle});
+  return true;
+}
+
+bool Division::refused_alone(const Part& part, Refusal why, const v1::Outcome& otherwise) {
   const std::size_t item = part.items.front();
-  if (why == Refusal::kSize) unlearn(item, end);
+  if (why == Refusal::kSize) unlearn(item, part.range.end);
   refuse(item, otherwise.error());
   for (const auto& twin : part.twins) refuse(twin.first, otherwise.error());
   // What a person must settle counts more than what time heals.
   if (!against_ || otherwise.verdict() == v1::VERDICT_HOLD) against_ = otherwise;
-  if (fresh_) return true;
-  if (++refused_alone_ == kRefusedAloneMax) return false;
-  // One that is refused alone may well be bad; of the second one on it may be the app that is.
-  if (refused_alone_ > 1) ask_for_another_app();
-  return true;
+  if (++refused_alone_ < kRefusedAloneMax) {
+    // One that is refused alone may well be bad; of the second one on it may be the app that is.
+    if (!fresh_ && refused_alone_ > 1) ask_for_another_app();
+    return true;
+  }
+  // It may refuse everything by now, whatever it took before.
+  fresh_ = false;
+  return ask_again();
 }
 
 void Division::ask_for_another_app() {
@@ -213,8 +225,10 @@ v1::Outcome Division::nothing_taken() {
   v1::Outcome outcome = against_.value_or(hold(""));
   if (!against_) outcome.set_cause(v1::CAUSE_BAD_REQUEST);
   const std::string words = against_ ? against_->error() : reasons_.at(*first(Fate::kRefused));
-  outcome.set_error(
-      printable("none of " + std::to_string(items_.size()) + " events was accepted: " + words));
+  const std::string all =
+      first(Fate::kTaken) ? "it refuses everything now, also what it took before: "
+                          : "none of " + std::to_string(items_.size()) + " events was accepted: ";
+  outcome.set_error(printable(all + words));
   return outcome;
 }
 

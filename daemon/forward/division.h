@@ -4,8 +4,9 @@
 // What is refused as a whole is sent again in halves, down to single events, so that one event that
 // the upstream cannot take does not keep the others: of n events it is found with 2·log2(n)
 // requests more than without it. An event is parked only when the upstream took another one of the
-// lease: otherwise the fault is not the event's. Events are sent in order; only while everything is
-// refused, one of another app is asked for ahead of those of the apps that were.
+// lease since the search began: otherwise the fault is not the event's. Events are sent in order;
+// only while everything is refused, one of another app is asked for ahead of those of the apps that
+// were.
 //
 // A plain state machine; nothing here touches the network. A try that ends in the middle settles
 // nothing; when the same rows come again, what the upstream has said about their events still
@@ -132,6 +133,7 @@ class Division {
   void remember(bool refusals_too);
   void refuse(std::size_t item, const std::string& reason);
   void take(std::size_t item);
+  bool refused_alone(const Part& part, Refusal why, const v1::Outcome& otherwise);
   bool ask_again();
   void ask_for_another_app();
   std::optional<std::size_t> first(Fate fate) const;
@@ -149,10 +151,11 @@ class Division {
   ItemRange asked_;                             // the last one that was given out
   std::set<std::size_t> cuts_;                  // where divided requests begin
   std::size_t duplicates_ = 0;                  // of those taken
-  bool fresh_ = false;                          // in this try something showed that it works
-  bool asked_again_ = false;
-  const std::uint32_t rest_;            // tries for which it is not worth dividing these rows
-  std::size_t refused_alone_ = 0;       // since the rows first came, or one was taken
+  std::size_t search_end_ = 0;     // of the last request that was refused and no part of another
+  bool fresh_ = false;             // something shows that it works, since that one was refused
+  bool asked_again_ = false;       // and nothing was taken since
+  std::uint32_t rest_;             // tries for which it is not worth dividing these rows
+  std::size_t refused_alone_ = 0;  // since the rows first came, or one was taken
   std::optional<v1::Outcome> against_;  // what holds if nothing is taken
   std::vector<Lesson> lessons_;         // learned since `size_before_`
   BatchSize size_before_;

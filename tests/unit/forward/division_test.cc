@@ -135,6 +135,41 @@ TEST_F(DivisionTest, AnUpstreamThatRefusesEverythingIsHeldSoonAndNothingIsParked
             std::log2(1000) + 2 * Division::kRefusedAloneMax + 1);
 }
 
+TEST_F(DivisionTest, AnUpstreamThatRefusesEverythingFromSomeTimeOnHasNothingParked) {
+  size_ = BatchSize({100, 5u << 20});
+  for (std::size_t works = 1; works < 45; ++works) {
+    progress_.clear();
+    std::size_t requests = 0;
+    const Upstream bad = refuses({333});
+    const v1::Outcome outcome = send(lease_of(1000), [&](const Items& items) {
+      return ++requests > works ? std::optional(Refusal::kContent) : bad(items);
+    });
+    if (outcome.verdict() == v1::VERDICT_DELIVERED) {
+      EXPECT_EQ(rejected(outcome), Items{333}) << works;
+    } else {
+      EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
+      EXPECT_EQ(outcome.rejected_size(), 0) << works;
+      EXPECT_TRUE(outcome.error().starts_with("it refuses everything now")) << outcome.error();
+      EXPECT_LE(requests, works + 30);
+    }
+  }
+}
+
+TEST_F(DivisionTest, ABadEventAtTheEndIsParkedOnlyWhenTheUpstreamStillTakesOthers) {
+  size_ = BatchSize({10, 5u << 20});
+  const v1::Outcome parked = send(lease_of(101), refuses({100}));
+  EXPECT_EQ(rejected(parked), Items{100});
+  EXPECT_EQ(sent_.size(), 12u) << "one that was taken is asked for again";
+  EXPECT_EQ(sent_.back(), Items{0});
+
+  std::size_t requests = 0;
+  const v1::Outcome held = send(lease_of(101), [&](const Items&) {
+    return ++requests > 10 ? std::optional(Refusal::kContent) : std::nullopt;
+  });
+  EXPECT_EQ(held.verdict(), v1::VERDICT_HOLD);
+  EXPECT_EQ(held.rejected_size(), 0);
+}
+
 TEST_F(DivisionTest, TheSameRowsAreNotDividedInEveryTryForNothing) {
   const auto requests = [&](const v1::Lease& lease) {
     EXPECT_EQ(send(lease, refuses_everything).verdict(), v1::VERDICT_HOLD);
