@@ -85,6 +85,7 @@ Result<int> add_destination_file(Session& session, AddOptions options) {
   make_absolute(destination.ca_file);
   make_absolute(destination.client_cert_file);
   make_absolute(destination.client_key_file);
+  make_absolute(destination.proxy_credentials_file);
   TELEMETRYD_ASSIGN(const auto file, main_file(admin, options.config_dir));
   TELEMETRYD_ASSIGN(const auto written, write_destination(file, options.added));
   session.note("Wrote " + written.native());
@@ -156,6 +157,10 @@ void add_add(CLI::App& noun, Command& chosen) {
       "--ca-file", destination.ca_file, "Certificates to trust instead of the system's");
   add->add_option("--client-cert-file", destination.client_cert_file, "Certificate to show");
   add->add_option("--client-key-file", destination.client_key_file, "Its key");
+  add->add_option("--proxy", destination.proxy, "Proxy on the way: http://HOST:PORT");
+  add->add_option("--proxy-credentials-file",
+                  destination.proxy_credentials_file,
+                  "File with USER:PASSWORD for the proxy");
   add->add_flag("--allow-plain-http",
                 destination.allow_plain_http,
                 "Allow http to hosts other than this machine");

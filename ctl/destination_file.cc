@@ -48,6 +48,8 @@ std::string destination_toml(const NewDestination& added) {
   add_line(out, "ca_file", destination.ca_file.native());
   add_line(out, "client_cert_file", destination.client_cert_file.native());
   add_line(out, "client_key_file", destination.client_key_file.native());
+  add_line(out, "proxy", destination.proxy);
+  add_line(out, "proxy_credentials_file", destination.proxy_credentials_file.native());
   if (destination.allow_plain_http) out += "allow_plain_http = true\n";
   if (destination.telemetry_kit_machine_id) add_line(out, "machine_id_scheme", "telemetry-kit");
   for (const auto& pattern : added.routes) {

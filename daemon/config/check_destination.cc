@@ -21,13 +21,13 @@ struct Kind {
 
 constexpr Kind kKinds[] = {
     {"file", " url machine_id_scheme "},
-    {"grpc", " url token_file ca_file client_cert_file client_key_file machine_id_scheme "},
+    {"grpc", " url token_file ca_file client_cert_file client_key_file proxy machine_id_scheme "},
     {"ingest",
      " url org app token_file secret_file signature staging_url staging ca_file client_cert_file "
-     "client_key_file allow_plain_http machine_id_scheme "},
+     "client_key_file proxy proxy_credentials_file allow_plain_http machine_id_scheme "},
     {"native",
-     " url org app token_file secret_file ca_file client_cert_file client_key_file "
-     "allow_plain_http machine_id_scheme "},
+     " url org app token_file secret_file ca_file client_cert_file client_key_file proxy "
+     "proxy_credentials_file allow_plain_http machine_id_scheme "},
     {"none", " "},
 };
 
@@ -47,6 +47,7 @@ class DestinationCheck {
     if (kind->name == "grpc") grpc();
     if (kind->name == "ingest") ingest();
     if (kind->name == "native") native();
+    proxy();
     meaningless(*kind);
     return std::move(problems_);
   }
@@ -113,6 +114,31 @@ class DestinationCheck {
       without_tls("client_key_file", destination_.client_key_file);
     }
     client_certificate();
+  }
+
+  void proxy() {
+    const std::string& proxy = destination_.proxy;
+    if (proxy.empty()) {
+      if (destination_.proxy_credentials_file.empty()) return;
+      return say("proxy_credentials_file", "means nothing without proxy");
+    }
+    const std::size_t scheme = proxy.find("://");
+    const std::string_view named = std::string_view(proxy).substr(0, scheme);
+    const bool http_only = destination_.kind == "grpc";
+    if (scheme == std::string::npos ||
+        (named != "http" && (http_only || (named != "https" && named != "socks5h")))) {
+      return say("proxy",
+                 http_only ? "must be http://HOST:PORT for kind grpc"
+                           : "must begin with http://, https:// or socks5h://");
+    }
+    const std::string_view rest = std::string_view(proxy).substr(scheme + 3);
+    if (rest.find('@') != std::string_view::npos) {
+      return say("proxy", "must hold no user or password; use proxy_credentials_file");
+    }
+    const HostPort server = host_port_of(rest);
+    if (server.host.empty() || server.port.empty() || server.port == "0") {
+      say("proxy", "must be SCHEME://HOST:PORT, with nothing after the port");
+    }
   }
 
   void without_tls(std::string_view key, const std::filesystem::path& path) {
@@ -189,6 +215,8 @@ class DestinationCheck {
     refuse("ca_file", !d.ca_file.empty());
     refuse("client_cert_file", !d.client_cert_file.empty());
     refuse("client_key_file", !d.client_key_file.empty());
+    refuse("proxy", !d.proxy.empty());
+    refuse("proxy_credentials_file", !d.proxy_credentials_file.empty());
     refuse("allow_plain_http", d.allow_plain_http);
     refuse("machine_id_scheme", d.telemetry_kit_machine_id);
   }

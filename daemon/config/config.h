@@ -38,6 +38,8 @@ struct Destination {
   std::filesystem::path ca_file;
   std::filesystem::path client_cert_file;
   std::filesystem::path client_key_file;
+  std::string proxy;  // "http://host:port", https:// or socks5h://; empty: the environment's
+  std::filesystem::path proxy_credentials_file;
   bool allow_plain_http = false;          // plain http to hosts other than loopback
   bool plain_signature = false;           // kind ingest: `signature = "plain"`; default "nonce"
   std::string staging_url;                // kind ingest

@@ -435,6 +435,10 @@ constexpr std::array kDestination = {
         path<D>("client_cert_file", "none", "Client certificate in PEM.")),
     direct<D, &D::client_key_file>(
         path<D>("client_key_file", "none", "Key of the client certificate in PEM.")),
+    direct<D, &D::proxy>(
+        long_text<D>("proxy", "", "the environment's", "Proxy to go through, http://HOST:PORT.")),
+    direct<D, &D::proxy_credentials_file>(
+        path<D>("proxy_credentials_file", "none", "File that holds USER:PASSWORD for the proxy.")),
     direct<D, &D::allow_plain_http>(
         boolean<D>("allow_plain_http",
                    "false",

@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "forward/http_fault.h"
+#include "forward/mutes.h"
 #include "forward/sink.h"
 
 namespace telemetryd::forward {
@@ -17,11 +19,60 @@ std::string joined(const std::string& code, const std::string& message) {
   return code + ": " + message;
 }
 
-std::string advice_for(long status, Advice advice) {
+// A web page where the format has JSON or nothing: somebody else answers.
+bool is_page(const HttpResponse& response) {
+  if (response.content_type.starts_with("text/html")) return true;
+  const std::size_t first = response.body.find_first_not_of(" \t\r\n");
+  return first != std::string::npos && response.body[first] == '<';
+}
+
+// Servers refuse signatures whose time is 10 min off.
+bool clock_refused(const HttpResponse& response) {
+  constexpr std::chrono::seconds kBound{600};
+  const bool refused = response.status == 401 || response.status == 403;
+  return refused && response.clock_ahead && clock_is_off(*response.clock_ahead, kBound);
+}
+
+constexpr std::string_view kLogIn =
+    "this network wants a login first: open a web page on this machine";
+
+v1::Cause cause_of_status(long status) {
+  switch (status) {
+    case 401:
+    case 402:
+    case 403: return v1::CAUSE_AUTHENTICATION;
+    case 404:
+    case 405:
+    case 406:
+    case 410:
+    case 414:
+    case 415:
+    case 421:
+    case 426: return v1::CAUSE_ENDPOINT;
+    case 407: return v1::CAUSE_PROXY;
+    case 408: return v1::CAUSE_TIMEOUT;
+    case 413: return v1::CAUSE_SIZE;
+    case 400:
+    case 411:
+    case 422:
+    case 431: return v1::CAUSE_BAD_REQUEST;
+    case 429: return v1::CAUSE_RATE_LIMIT;
+    case 511: return v1::CAUSE_CAPTIVE_PORTAL;
+    default: return status >= 500 ? v1::CAUSE_SERVER : v1::CAUSE_UNEXPECTED_ANSWER;
+  }
+}
+
+std::string advice_for(const HttpResponse& response, Advice advice) {
+  const long status = response.status;
+  if (cause_of(response) == v1::CAUSE_CAPTIVE_PORTAL) return std::string(kLogIn);
   if (status >= 300 && status < 400) {
     return "redirects are not followed; set url to the server's final address";
   }
-  if (status == 407) return "the proxy wants credentials";
+  if (status == 407) return "the proxy wants credentials: set proxy_credentials_file";
+  if (clock_refused(response)) {
+    return "this machine's clock is " + how_far(*response.clock_ahead) +
+           " the server's: check it with `timedatectl`";
+  }
   return std::string(advice(status));
 }
 
@@ -55,6 +106,13 @@ std::string error_words(const json& answer) {
   return joined(text_of(answer, "error"), text_of(answer, "message"));
 }
 
+void note(const HttpResponse& response, v1::Outcome& outcome) {
+  add_mutes(response.mutes, outcome);
+  if (response.certificate_expires_s <= 0) return;
+  outcome.set_certificate_expires_unix_s(
+      static_cast<std::uint64_t>(response.certificate_expires_s));
+}
+
 std::chrono::milliseconds retry_after(const HttpResponse& response) {
   std::chrono::milliseconds wait = response.retry_after;
   const json answer = parse_answer(response.body);
@@ -73,7 +131,22 @@ std::chrono::milliseconds retry_after(const HttpResponse& response) {
 }
 
 bool heals_with_time(long status) {
+  if (status == 511) return false;  // a network that wants a login
   return status == 408 || status == 409 || status == 425 || status == 429 || status >= 500;
+}
+
+v1::Cause cause_of(const HttpResponse& response) {
+  if (response.kind != HttpResponse::Kind::kAnswer) return response.cause;
+  const long status = response.status;
+  if (clock_refused(response)) return v1::CAUSE_CLOCK;
+  if (status >= 200 && status < 300) {
+    return is_page(response) ? v1::CAUSE_CAPTIVE_PORTAL : v1::CAUSE_UNEXPECTED_ANSWER;
+  }
+  if (status >= 300 && status < 400) {
+    const bool portal = response.elsewhere && is_page(response);
+    return portal ? v1::CAUSE_CAPTIVE_PORTAL : v1::CAUSE_ENDPOINT;
+  }
+  return cause_of_status(status);
 }
 
 std::string describe(const HttpResponse& response, Advice advice) {
@@ -91,7 +164,7 @@ std::string describe(const HttpResponse& response, Advice advice) {
     text += " to " + response.location.substr(
                          0, std::min<std::size_t>(200, response.location.find_first_of("?#")));
   }
-  if (const std::string next = advice_for(response.status, advice); !next.empty()) {
+  if (const std::string next = advice_for(response, advice); !next.empty()) {
     text += "; " + next;
   }
   return printable(text);

@@ -33,11 +33,17 @@ std::string text_of(const nlohmann::json& object, const char* member);
 // "code: message" of {"error":{"code","message"}} or {"error","message"}; empty for anything else.
 std::string error_words(const nlohmann::json& answer);
 
+// What an answer says beside its verdict: who is muted, and when our certificate expires.
+void note(const HttpResponse& response, v1::Outcome& outcome);
+
 // The larger of header and `retry_after` member, capped.
 std::chrono::milliseconds retry_after(const HttpResponse& response);
 
-// 408, 409, 425, 429 and 5xx.
+// 408, 409, 425, 429 and 5xx but 511.
 bool heals_with_time(long status);
+
+// What stood in the way, when the answer is no success.
+v1::Cause cause_of(const HttpResponse& response);
 
 // The next step for a person who reads of this status; may be empty.
 using Advice = std::string_view (*)(long status);

@@ -108,7 +108,7 @@ v1::Outcome outcome_of(const Error& error) {
     case ErrorCode::kNotFound:
     case ErrorCode::kPermissionDenied:
     case ErrorCode::kFailedPrecondition: return hold(error.message());
-    default: return retry(error.message());
+    default: return retry(error.message(), v1::CAUSE_CONFIGURATION);
   }
 }
 

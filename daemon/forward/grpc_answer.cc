@@ -86,6 +86,12 @@ constexpr std::array<std::string_view, 3> kOtherProtocols = {
     "missing selected ALPN property", "Failed parsing HTTP/2", "http1.x server"};
 constexpr std::array<std::string_view, 2> kClosed = {"Socket closed", "Connection reset by peer"};
 
+constexpr std::array<std::string_view, 1> kProxy = {"HTTP proxy"};
+constexpr std::array<std::string_view, 2> kProxyRefused = {"HTTP proxy returned response code 403",
+                                                           "HTTP proxy returned response code 407"};
+constexpr std::array<std::string_view, 3> kTooLate = {"imeout", "timed out", "keepalive watchdog"};
+constexpr std::string_view kNoName = "DNS resolution failed";
+
 bool holds_any(std::string_view text, std::span<const std::string_view> words) {
   return std::ranges::any_of(words, [&](std::string_view word) { return text.contains(word); });
 }
@@ -94,6 +100,11 @@ bool holds_any(std::string_view text, std::span<const std::string_view> words) {
 void explain_connection(GrpcAnswer& answer) {
   const std::string cause = answer.message.substr(kNotConnected.size());
   answer.closed = holds_any(cause, kClosed);
+  answer.connection = answer.closed                ? v1::CAUSE_CONNECTION_LOST
+                      : holds_any(cause, kTooLate) ? v1::CAUSE_TIMEOUT
+                                                   : v1::CAUSE_CONNECT;
+  if (holds_any(cause, kProxy)) answer.connection = v1::CAUSE_PROXY;
+  if (holds_any(cause, kProxyRefused)) answer.kind = GrpcAnswer::Kind::kSetup;
   if (holds_any(cause, kOtherProtocols)) answer.kind = GrpcAnswer::Kind::kForeign;
   if (!holds_any(cause, kTlsFaults)) return;
   answer.kind = GrpcAnswer::Kind::kTls;
@@ -113,8 +124,11 @@ void explain(GrpcAnswer& answer) {
   } else if (answer.code == GrpcCode::kUnavailable && words == kNoConnector) {
     answer.kind = GrpcAnswer::Kind::kTls;
     answer.message = "a certificate or the key cannot be used";
+  } else if (answer.code == GrpcCode::kUnavailable && words.starts_with(kNoName)) {
+    answer.connection = v1::CAUSE_NAME_RESOLUTION;
   } else {
     answer.closed = answer.code == GrpcCode::kUnavailable && holds_any(words, kClosed);
+    if (answer.closed) answer.connection = v1::CAUSE_CONNECTION_LOST;
   }
 }
 

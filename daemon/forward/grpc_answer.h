@@ -11,8 +11,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "telemetry/v1/lease.pb.h"
 
 namespace telemetryd::forward {
+
+namespace v1 = ::telemetry::v1;
 
 enum class GrpcCode : std::uint32_t {
   kOk = 0,
@@ -49,9 +54,12 @@ struct GrpcAnswer {
   GrpcCode code = GrpcCode::kUnknown;
   std::string message;
   bool closed = false;                                   // the connection ended before an answer
+  v1::Cause connection = v1::CAUSE_UNSPECIFIED;          // what kept the call from the peer
   long http_status = 0;                                  // kForeign: 0 when it is not even HTTP/2
   std::optional<std::chrono::milliseconds> retry_after;  // RetryInfo, 0 to 1 h
   std::string body;                                      // the message of an OK answer
+  std::vector<v1::Mute> mutes;
+  std::int64_t certificate_expires_s = 0;  // of ours, since the epoch; 0: none
 };
 
 // The answer to a call that ended with `code`, `message` and the bytes of

@@ -10,50 +10,46 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
 #include <list>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
-#include "base/io.h"
 #include "base/secret.h"
+#include "forward/mutes.h"
 #include "forward/version.h"
 
 namespace telemetryd::forward {
 
 class GrpcChannel {
  public:
-  explicit GrpcChannel(const std::shared_ptr<grpc::Channel>& channel) : stub_(channel) {}
+  GrpcChannel(const std::shared_ptr<grpc::Channel>& channel, std::int64_t certificate_expires_s)
+      : stub_(channel), certificate_expires_s_(certificate_expires_s) {}
 
   grpc::GenericStub& stub() { return stub_; }
 
+  std::int64_t certificate_expires_s() const { return certificate_expires_s_; }
+
  private:
   grpc::GenericStub stub_;
+  std::int64_t certificate_expires_s_;
 };
 
 namespace {
-
-constexpr std::size_t kPemBytesMax = 4u << 20;
 
 // Whatever it has to say is in the answer, and stderr is our log's. GRPC_VERBOSITY brings it back.
 void silence_library() {
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
 }
 
-Result<std::string> pem(std::string_view key, const std::filesystem::path& file) {
-  if (file.empty()) return std::string();
-  auto text = read_file(file, kPemBytesMax);
-  if (!text) return fail(text.error().with_context(std::string(key)));
-  return text;
-}
-
-Result<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(const GrpcPeer& peer) {
+std::shared_ptr<grpc::ChannelCredentials> credentials_of(const GrpcPeer& peer, const Pem& pem) {
   if (!peer.tls) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions options;
-  TELEMETRYD_ASSIGN(options.pem_root_certs, pem("ca_file", peer.ca_file));
-  TELEMETRYD_ASSIGN(options.pem_cert_chain, pem("client_cert_file", peer.client_cert_file));
-  TELEMETRYD_ASSIGN(options.pem_private_key, pem("client_key_file", peer.client_key_file));
+  options.pem_root_certs = pem.authorities;
+  options.pem_cert_chain = pem.certificate;
+  options.pem_private_key.assign(pem.key.text());
   auto credentials = grpc::SslCredentials(options);
   wipe(options.pem_private_key);
   return credentials;
@@ -66,6 +62,11 @@ grpc::ChannelArguments arguments_of(const GrpcPeer& peer) {
   // Requests are bounded where they are cut.
   arguments.SetMaxSendMessageSize(-1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, peer.direct ? 0 : 1);
+  if (!peer.proxy.empty()) arguments.SetString(GRPC_ARG_HTTP_PROXY, peer.proxy);
+  // A call that takes minutes notices a connection that was cut without a word. Servers take more
+  // frequent pings for an attack.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 300'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   // Settings come from our configuration, never from the peer's DNS.
   arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
   // A new channel is a new attempt; a shared connection would remember the failures of the last.
@@ -89,6 +90,17 @@ std::string text_of(const grpc::ByteBuffer& buffer) {
   return text;
 }
 
+std::string joined(const std::multimap<grpc::string_ref, grpc::string_ref>& metadata,
+                   const char* name) {
+  std::string list;
+  const auto [begin, end] = metadata.equal_range(name);
+  for (auto at = begin; at != end; ++at) {
+    if (!list.empty()) list += ", ";
+    list.append(at->second.data(), at->second.size());
+  }
+  return list;
+}
+
 struct Call {
   std::shared_ptr<GrpcChannel> channel;
   grpc::ClientContext context;
@@ -105,6 +117,8 @@ struct Call {
       answer.kind = GrpcAnswer::Kind::kTooLarge;
     }
     if (status.ok()) answer.body = text_of(response);
+    answer.certificate_expires_s = channel->certificate_expires_s();
+    answer.mutes = parse_mutes(joined(context.GetServerTrailingMetadata(), "telemetry-mute"));
     return answer;
   }
 };
@@ -158,9 +172,11 @@ Result<std::shared_ptr<GrpcChannel>> GrpcCalls::open(const GrpcPeer& peer) {
     silence_library();
     impl_ = std::make_unique<Impl>(wake_);
   }
-  TELEMETRYD_ASSIGN(const auto credentials, credentials_of(peer));
+  TELEMETRYD_ASSIGN(const auto pem, pem_files_.load(peer.tls ? peer.pem_files : PemPaths{}));
   return std::make_shared<GrpcChannel>(
-      grpc::CreateCustomChannel("dns:///" + peer.address, credentials, arguments_of(peer)));
+      grpc::CreateCustomChannel(
+          "dns:///" + peer.address, credentials_of(peer, *pem), arguments_of(peer)),
+      pem->expires_s);
 }
 
 void GrpcCalls::start(std::shared_ptr<GrpcChannel> channel,

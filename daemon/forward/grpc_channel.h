@@ -7,13 +7,11 @@
 // Owns:    GrpcCalls: the calls that are out, the completion queue and its thread.
 // Thread:  the forwarder's; callbacks run inside serve().
 // Limits:  kCallsMax out at a time; kAnswerBytesMax; GrpcCall::total.
-// Fails:   open: as read_file for certificates that cannot be read. How a call ended is in its
-//          GrpcAnswer.
+// Fails:   open: as PemFiles. How a call ended is in its GrpcAnswer.
 
 #pragma once
 
 #include <chrono>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,16 +19,16 @@
 
 #include "base/result.h"
 #include "forward/grpc_answer.h"
+#include "forward/pem_files.h"
 
 namespace telemetryd::forward {
 
 struct GrpcPeer {
   std::string address;  // host and port, as a URL writes them
   bool tls = true;
-  bool direct = false;            // no proxy, whatever the environment says
-  std::filesystem::path ca_file;  // empty: the system's authorities; otherwise only these
-  std::filesystem::path client_cert_file;
-  std::filesystem::path client_key_file;
+  bool direct = false;  // no proxy, whatever the environment says
+  std::string proxy;    // "http://host:port"; empty: as the environment says
+  PemPaths pem_files;
 };
 
 struct GrpcCall {
@@ -68,6 +66,7 @@ class GrpcCalls {
  private:
   struct Impl;
   std::function<void()> wake_;
+  PemFiles pem_files_;
   std::unique_ptr<Impl> impl_;  // with the first channel
 };
 

@@ -92,7 +92,7 @@ v1::Outcome GrpcDelivery::outcome() const {
   v1::Outcome outcome = delivered();
   if (const GrpcVerdict* against = this->against()) {
     const bool later = against->fate == Fate::kRetry;
-    outcome = later ? retry(against->words) : hold(against->words);
+    outcome = later ? retry(against->words, against->cause) : hold(against->words, against->cause);
     if (later) outcome.set_retry_after_ms(static_cast<std::uint64_t>(against->retry_after.count()));
     outcome.set_status(against->code);
     if (against->fate == Fate::kTooLarge) {

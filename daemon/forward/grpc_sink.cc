@@ -35,6 +35,13 @@ std::string address_of(std::string_view url, bool tls) {
   return std::string(authority) + (port ? "" : tls ? ":443" : ":80");
 }
 
+// With a proxy of ours it is the proxy that is looked up and connected to.
+void name_proxy(GrpcVerdict& verdict) {
+  if (verdict.cause != v1::CAUSE_CONNECT && verdict.cause != v1::CAUSE_NAME_RESOLUTION) return;
+  verdict.cause = v1::CAUSE_PROXY;
+  verdict.words = printable("proxy: " + verdict.words);
+}
+
 }  // namespace
 
 struct GrpcSink::Delivery {
@@ -42,6 +49,7 @@ struct GrpcSink::Delivery {
   Secret token;
   GrpcDelivery state;
   std::function<void(v1::Outcome)> done;
+  v1::Outcome beside;  // what answers said beside their verdicts
 };
 
 Result<Secret> GrpcSink::token() const {
@@ -66,10 +74,10 @@ Result<std::shared_ptr<GrpcChannel>> GrpcSink::channel() {
   GrpcPeer peer;
   peer.address = address_of(destination_.url, url.tls);
   peer.tls = url.tls;
-  peer.direct = loopback;
-  peer.ca_file = destination_.ca_file;
-  peer.client_cert_file = destination_.client_cert_file;
-  peer.client_key_file = destination_.client_key_file;
+  peer.proxy = destination_.proxy;
+  peer.direct = loopback && peer.proxy.empty();
+  peer.pem_files = {
+      destination_.ca_file, destination_.client_cert_file, destination_.client_key_file};
   auto opened = context_.grpc.open(peer);
   if (opened) channel_ = *opened;
   return opened;
@@ -84,7 +92,7 @@ void GrpcSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> do
   auto state = GrpcDelivery::make(lease, kCallsMax);
   if (!state) return done(hold(state.error().message()));
   start_calls(std::make_shared<Delivery>(
-      Delivery{std::move(*opened), std::move(*secret), std::move(*state), std::move(done)}));
+      Delivery{std::move(*opened), std::move(*secret), std::move(*state), std::move(done), {}}));
 }
 
 void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
@@ -95,6 +103,8 @@ void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
          delivery->token,
          [self = shared_from_this(), delivery, next = *next](const GrpcAnswer& answer) {
            GrpcVerdict verdict = judge_publish(answer);
+           note(answer, delivery->beside);
+           if (!self->destination_.proxy.empty()) name_proxy(verdict);
            if (answer.closed) verdict.words += self->on_closed();
            verdict.words = without(std::move(verdict.words), delivery->token.text());
            delivery->state.took(next, std::move(verdict));
@@ -102,7 +112,11 @@ void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
          });
   }
   if (!delivery->state.finished()) return;
-  if (const auto done = std::exchange(delivery->done, nullptr)) done(delivery->state.outcome());
+  if (const auto done = std::exchange(delivery->done, nullptr)) {
+    v1::Outcome outcome = delivery->state.outcome();
+    outcome.MergeFrom(delivery->beside);
+    done(std::move(outcome));
+  }
 }
 
 // TLS 1.3 servers judge a client's certificate after the handshake, and those of gRPC close without

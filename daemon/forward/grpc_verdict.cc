@@ -1,6 +1,7 @@
 #include "forward/grpc_verdict.h"
 
 #include "event/wire.h"
+#include "forward/mutes.h"
 #include "forward/sink.h"
 
 namespace telemetryd::forward {
@@ -37,9 +38,55 @@ Fate fate_of(const GrpcAnswer& answer) {
     case GrpcCode::kDeadlineExceeded:
     case GrpcCode::kCancelled:
     case GrpcCode::kUnknown:
-    case GrpcCode::kInternal: return Fate::kRetry;
+    case GrpcCode::kInternal:
+    case GrpcCode::kOutOfRange:
+    case GrpcCode::kDataLoss: return Fate::kRetry;
     default: return Fate::kHold;
   }
+}
+
+v1::Cause cause_of_code(const GrpcAnswer& answer) {
+  switch (answer.code) {
+    case GrpcCode::kUnauthenticated:
+    case GrpcCode::kPermissionDenied: return v1::CAUSE_AUTHENTICATION;
+    case GrpcCode::kUnimplemented:
+    case GrpcCode::kNotFound: return v1::CAUSE_ENDPOINT;
+    case GrpcCode::kInvalidArgument: return v1::CAUSE_BAD_REQUEST;
+    case GrpcCode::kResourceExhausted:
+      return answer.retry_after ? v1::CAUSE_RATE_LIMIT : v1::CAUSE_SIZE;
+    case GrpcCode::kDeadlineExceeded: return v1::CAUSE_TIMEOUT;
+    case GrpcCode::kUnavailable:
+    case GrpcCode::kAborted:
+    case GrpcCode::kCancelled:
+    case GrpcCode::kUnknown:
+    case GrpcCode::kInternal:
+    case GrpcCode::kDataLoss: return v1::CAUSE_SERVER;
+    default: return v1::CAUSE_UNEXPECTED_ANSWER;
+  }
+}
+
+// What answers with HTTP where gRPC is spoken.
+v1::Cause cause_of_foreign(long status) {
+  if (status == 407) return v1::CAUSE_PROXY;
+  if (status == 401 || status == 403) return v1::CAUSE_AUTHENTICATION;
+  if (status == 429) return v1::CAUSE_RATE_LIMIT;
+  if (status == 511) return v1::CAUSE_CAPTIVE_PORTAL;
+  if (status >= 500) return v1::CAUSE_SERVER;
+  if (status >= 300) return v1::CAUSE_ENDPOINT;
+  return status >= 200 ? v1::CAUSE_CAPTIVE_PORTAL : v1::CAUSE_UNEXPECTED_ANSWER;
+}
+
+v1::Cause cause_of(const GrpcAnswer& answer) {
+  switch (answer.kind) {
+    case GrpcAnswer::Kind::kForeign: return cause_of_foreign(answer.http_status);
+    case GrpcAnswer::Kind::kTls: return v1::CAUSE_TLS;
+    case GrpcAnswer::Kind::kTooLarge: return v1::CAUSE_UNEXPECTED_ANSWER;
+    case GrpcAnswer::Kind::kStatus:
+    case GrpcAnswer::Kind::kSetup: break;
+  }
+  if (answer.connection != v1::CAUSE_UNSPECIFIED) return answer.connection;
+  const bool answered = answer.kind == GrpcAnswer::Kind::kStatus;
+  return answered ? cause_of_code(answer) : v1::CAUSE_CONFIGURATION;
 }
 
 // PublishResponse.acknowledged of the only request of its instance must be its number.
@@ -57,7 +104,7 @@ bool acknowledges(std::string_view response) {
 }
 
 bool heals_with_time(long status) {
-  return status == 408 || status == 425 || status == 429 || status >= 500;
+  return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 511);
 }
 
 // What to say, and whether time heals it, when there is no status of a telemetryd-gateway.
@@ -92,20 +139,31 @@ std::string words_of(const GrpcAnswer& answer) {
 
 GrpcVerdict judge_publish(const GrpcAnswer& answer) {
   if (answer.kind != GrpcAnswer::Kind::kStatus) {
-    return {.fate = fate_without_status(answer), .words = without_status(answer)};
+    return {.fate = fate_without_status(answer),
+            .words = without_status(answer),
+            .cause = cause_of(answer)};
   }
   if (answer.code == GrpcCode::kOk && !acknowledges(answer.body)) {
     return {.fate = Fate::kHold,
             .words =
                 "OK without the acknowledgement that belongs to it; "
-                "is url a telemetryd-gateway?"};
+                "is url a telemetryd-gateway?",
+            .cause = v1::CAUSE_UNEXPECTED_ANSWER};
   }
   GrpcVerdict verdict;
   verdict.fate = fate_of(answer);
   verdict.code = static_cast<std::uint32_t>(answer.code);
   if (verdict.fate == Fate::kRetry && answer.retry_after) verdict.retry_after = *answer.retry_after;
-  if (verdict.fate != Fate::kAccepted) verdict.words = describe(answer);
+  if (verdict.fate == Fate::kAccepted) return verdict;
+  verdict.words = describe(answer);
+  verdict.cause = cause_of(answer);
   return verdict;
+}
+
+void note(const GrpcAnswer& answer, v1::Outcome& outcome) {
+  add_mutes(answer.mutes, outcome);
+  if (answer.certificate_expires_s <= 0) return;
+  outcome.set_certificate_expires_unix_s(static_cast<std::uint64_t>(answer.certificate_expires_s));
 }
 
 Result<void> judge_health(const GrpcAnswer& answer) {

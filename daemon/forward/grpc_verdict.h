@@ -14,8 +14,11 @@
 
 #include "base/result.h"
 #include "forward/grpc_answer.h"
+#include "telemetry/v1/lease.pb.h"
 
 namespace telemetryd::forward {
+
+namespace v1 = ::telemetry::v1;
 
 struct GrpcVerdict {
   enum class Fate {
@@ -29,9 +32,13 @@ struct GrpcVerdict {
   std::chrono::milliseconds retry_after{0};  // 0: the peer named none
   std::uint32_t code = 0;                    // gRPC's; 0 without a status
   std::string words;                         // empty when accepted
+  v1::Cause cause = v1::CAUSE_UNSPECIFIED;   // unless accepted
 };
 
 GrpcVerdict judge_publish(const GrpcAnswer& answer);
+
+// What an answer says beside its verdict: who is muted, and when our certificate expires.
+void note(const GrpcAnswer& answer, v1::Outcome& outcome);
 
 // Whether grpc.health.v1.Health/Check said SERVING; otherwise what it said.
 Result<void> judge_health(const GrpcAnswer& answer);

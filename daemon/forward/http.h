@@ -1,9 +1,11 @@
 // forward/http.h: requests over curl's multi interface, one thread, no callbacks into the unknown.
 //
-// Whatever a server does, a request ends: connecting, standing still, taking too long and answering
-// too much each have a bound. Certificates are always checked and redirects never followed.
+// Whatever a server does, a request ends: looking up its name and connecting, standing still,
+// taking too long and answering too much each have a bound, and bytes that nobody acknowledges end
+// a connection. One that was in doubt is not used again, nor one with a certificate of ours that
+// was renewed since. Certificates are always checked and redirects never followed.
 //
-// Owns:    the curl handles, and with them the connections that are kept for reuse.
+// Owns:    the curl handles, and with them the connections that are kept for reuse; certificates.
 // Thread:  the forwarder's; callbacks run inside wait(). wake() is anybody's.
 // Limits:  kConnectMax, kBodyBytesMax and kHeaderBytesMax of an answer, HttpRequest::total.
 
@@ -11,26 +13,33 @@
 
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/secret.h"
+#include "forward/pem_files.h"
+#include "telemetry/v1/lease.pb.h"
+
 namespace telemetryd::forward {
+
+namespace v1 = ::telemetry::v1;
 
 struct HttpRequest {
   std::string method;  // "GET" or "POST"
   std::string url;
   std::vector<std::string> headers;  // "Name: value"; wiped after use
   std::string body;
-  std::filesystem::path ca_file;  // empty: the system's authorities; otherwise only these
-  std::filesystem::path client_cert_file;
-  std::filesystem::path client_key_file;
-  bool plain_http = false;  // http:// may be used
-  bool direct = false;      // no proxy, whatever the environment says
+  std::shared_ptr<const Pem> pem;  // none: the system's authorities, no certificate of ours
+  bool plain_http = false;         // http:// may be used
+  std::string proxy;               // "http://host:port"; empty: as the environment says
+  Secret proxy_credentials;        // "user:password"; empty: none
+  bool direct = false;             // no proxy, whatever the environment says
   std::chrono::milliseconds stall_max{30000};
   std::chrono::milliseconds total{30000};
+  std::int64_t now_s = 0;  // our clock, in seconds since the epoch
 };
 
 struct HttpResponse {
@@ -42,11 +51,17 @@ struct HttpResponse {
     kSetup,     // the request could not be made
   };
   Kind kind = Kind::kNetwork;
-  std::string problem;  // plain words, unless kAnswer
+  std::string problem;                      // plain words, unless kAnswer
+  v1::Cause cause = v1::CAUSE_UNSPECIFIED;  // unless kAnswer
   long status = 0;
   std::string body;
+  std::string content_type;
   std::string location;
+  bool elsewhere = false;  // `location` is another host's
   std::chrono::seconds retry_after{0};
+  std::optional<std::chrono::seconds> clock_ahead;  // our clock, of the server's Date
+  std::vector<v1::Mute> mutes;
+  std::int64_t certificate_expires_s = 0;  // of ours, since the epoch; 0: none
 };
 
 class Http {
@@ -64,6 +79,9 @@ class Http {
   // `done` is called once, from wait().
   void start(HttpRequest request, std::function<void(HttpResponse)> done);
   std::size_t running() const;
+
+  // What requests to all destinations share.
+  PemFiles& pem_files();
 
   struct Ready {
     bool readable = false;

@@ -101,8 +101,8 @@ class IngestUpload final : public Upload {
 
   v1::Outcome outcome_of(const IngestVerdict& verdict) const {
     const std::string words = credentials_->hide(verdict.words);
-    if (verdict.kind != IngestVerdict::Kind::kRetry) return hold(words);
-    v1::Outcome outcome = retry(words);
+    if (verdict.kind != IngestVerdict::Kind::kRetry) return hold(words, verdict.cause);
+    v1::Outcome outcome = retry(words, verdict.cause);
     outcome.set_retry_after_ms(static_cast<std::uint64_t>(verdict.retry_after.count()));
     return outcome;
   }

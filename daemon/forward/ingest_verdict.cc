@@ -18,9 +18,10 @@ namespace {
 using nlohmann::json;
 using Kind = IngestVerdict::Kind;
 
-IngestVerdict verdict_of(Kind kind, std::string words) {
+IngestVerdict verdict_of(Kind kind, v1::Cause cause, std::string_view words) {
   IngestVerdict verdict;
   verdict.kind = kind;
+  verdict.cause = cause;
   verdict.words = printable(words);
   return verdict;
 }
@@ -92,12 +93,14 @@ IngestVerdict verdict_of(Findings findings, std::size_t sent, std::uint32_t trie
   if (!findings.stranger.empty()) {
     return verdict_of(
         Kind::kRetry,
+        v1::CAUSE_UNEXPECTED_ANSWER,
         "the server's answer speaks of an event that was not sent (" + findings.stranger + ")");
   }
   const std::size_t kept = sent - findings.refused.size() - findings.unstorable.size();
   if (!findings.unstorable.empty() && (kept == 0 || tries < kUnstorableTries)) {
     IngestVerdict verdict = verdict_of(
         Kind::kRetry,
+        v1::CAUSE_SERVER,
         "the server could not store " + std::to_string(findings.unstorable.size()) + " of " +
             std::to_string(sent) + " events: " + findings.unstorable.front().reason);
     verdict.unstorable = true;
@@ -193,22 +196,25 @@ IngestVerdict judge_answer(const HttpResponse& response,
     return verdict;
   }
   if (status == 400 || status == 413 || status == 422) {
-    IngestVerdict verdict = verdict_of(Kind::kDivide, describe_ingest(response));
+    IngestVerdict verdict =
+        verdict_of(Kind::kDivide, cause_of(response), describe_ingest(response));
     verdict.too_large = status == 413 || (status == 400 && names_size(response));
+    if (verdict.too_large) verdict.cause = v1::CAUSE_SIZE;
     return verdict;
   }
   if (heals_with_time(status)) {
-    IngestVerdict verdict = verdict_of(Kind::kRetry, describe_ingest(response));
+    IngestVerdict verdict = verdict_of(Kind::kRetry, cause_of(response), describe_ingest(response));
     verdict.retry_after = retry_after(response);
     return verdict;
   }
   if (status >= 200 && status < 300) {
     return verdict_of(Kind::kHold,
+                      cause_of(response),
                       "status " + std::to_string(status) +
                           " with an answer that does not account for the events; a captive portal "
                           "or another service may be in the way");
   }
-  return verdict_of(Kind::kHold, describe_ingest(response));
+  return verdict_of(Kind::kHold, cause_of(response), describe_ingest(response));
 }
 
 }  // namespace
@@ -223,11 +229,12 @@ IngestVerdict judge_ingest(const HttpResponse& response,
   switch (response.kind) {
     case HttpResponse::Kind::kAnswer: return judge_answer(response, sent, tries);
     case HttpResponse::Kind::kTls:
-    case HttpResponse::Kind::kSetup: return verdict_of(Kind::kHold, describe_ingest(response));
+    case HttpResponse::Kind::kSetup:
+      return verdict_of(Kind::kHold, cause_of(response), describe_ingest(response));
     case HttpResponse::Kind::kTooLarge:
     case HttpResponse::Kind::kNetwork: break;
   }
-  return verdict_of(Kind::kRetry, describe_ingest(response));
+  return verdict_of(Kind::kRetry, cause_of(response), describe_ingest(response));
 }
 
 }  // namespace telemetryd::forward

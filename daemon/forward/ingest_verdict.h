@@ -43,7 +43,8 @@ struct IngestVerdict {
   bool too_large = false;        // kDivide: for its size
   bool unstorable = false;       // the server could not store some; kTaken: too often
   std::chrono::milliseconds retry_after{0};
-  std::string words;  // unless kTaken: one line
+  std::string words;                        // unless kTaken: one line
+  v1::Cause cause = v1::CAUSE_UNSPECIFIED;  // unless kTaken
 };
 
 // `tries` with this one, as many as ended in a row with what the server could not store.

@@ -68,15 +68,16 @@ v1::Outcome judge_answer(const HttpResponse& response, const BatchLayout& layout
   if (status >= 200 && status < 300) {
     if (auto success = read_success(response.body, layout)) return *success;
     return hold("status " + std::to_string(status) +
-                " with an answer that is not telemetry-server's; a captive portal or another "
-                "service may be in the way");
+                    " with an answer that is not telemetry-server's; a captive portal or another "
+                    "service may be in the way",
+                cause_of(response));
   }
   if (heals_with_time(status)) {
-    v1::Outcome outcome = retry(describe(response));
+    v1::Outcome outcome = retry(describe(response), cause_of(response));
     outcome.set_retry_after_ms(static_cast<std::uint64_t>(retry_after(response).count()));
     return outcome;
   }
-  return hold(describe(response));
+  return hold(describe(response), cause_of(response));
 }
 
 }  // namespace
@@ -90,11 +91,12 @@ v1::Outcome judge(const HttpResponse& response, const BatchLayout& layout) {
   switch (response.kind) {
     case HttpResponse::Kind::kAnswer: outcome = judge_answer(response, layout); break;
     case HttpResponse::Kind::kTls:
-    case HttpResponse::Kind::kSetup: outcome = hold(describe(response)); break;
+    case HttpResponse::Kind::kSetup: outcome = hold(describe(response), response.cause); break;
     case HttpResponse::Kind::kTooLarge:
-    case HttpResponse::Kind::kNetwork: outcome = retry(describe(response)); break;
+    case HttpResponse::Kind::kNetwork: outcome = retry(describe(response), response.cause); break;
   }
   outcome.set_status(static_cast<std::uint32_t>(response.status));
+  note(response, outcome);
   return outcome;
 }
 

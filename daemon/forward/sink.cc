@@ -22,9 +22,10 @@ class NoneSink final : public Sink {
   }
 };
 
-v1::Outcome outcome_of(v1::Verdict verdict, std::string_view error) {
+v1::Outcome outcome_of(v1::Verdict verdict, std::string_view error, v1::Cause cause) {
   v1::Outcome outcome;
   outcome.set_verdict(verdict);
+  outcome.set_cause(cause);
   outcome.set_error(printable(error));
   return outcome;
 }
@@ -47,12 +48,12 @@ v1::Outcome delivered() {
   return outcome;
 }
 
-v1::Outcome retry(std::string_view error) {
-  return outcome_of(v1::VERDICT_RETRY, error);
+v1::Outcome retry(std::string_view error, v1::Cause cause) {
+  return outcome_of(v1::VERDICT_RETRY, error, cause);
 }
 
-v1::Outcome hold(std::string_view error) {
-  return outcome_of(v1::VERDICT_HOLD, error);
+v1::Outcome hold(std::string_view error, v1::Cause cause) {
+  return outcome_of(v1::VERDICT_HOLD, error, cause);
 }
 
 void reject(v1::Outcome& outcome,

@@ -53,10 +53,11 @@ struct SinkContext {
 // The sink for a destination; null when its kind is unknown to this program.
 std::shared_ptr<Sink> make_sink(const config::Destination& destination, const SinkContext& context);
 
-// Outcomes in one line. `error` is made printable and cut.
+// Outcomes in one line. `error` is made printable and cut. What holds before anything was sent is
+// most often our own files and settings.
 v1::Outcome delivered();
-v1::Outcome retry(std::string_view error);
-v1::Outcome hold(std::string_view error);
+v1::Outcome retry(std::string_view error, v1::Cause cause);
+v1::Outcome hold(std::string_view error, v1::Cause cause = v1::CAUSE_CONFIGURATION);
 
 // Adds `count` events of `row`, from the one that is `index` among those in the lease, to those
 // that are parked.

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/digest.h"
+#include "forward/answer.h"
 
 namespace telemetryd::forward {
 
@@ -17,6 +18,7 @@ struct UploadSink::Delivery {
   std::size_t body_bytes = 0;
   std::string body_sha256;
   long status = 0;
+  v1::Outcome beside;  // what answers said beside their verdicts
 };
 
 void UploadSink::begin(const v1::Lease& lease, std::function<void(v1::Outcome)> done) {
@@ -31,6 +33,8 @@ void UploadSink::end(Delivery& delivery, v1::Outcome outcome) {
   outcome.set_body_bytes(delivery.body_bytes);
   // Of several bodies there is no one hash.
   if (delivery.requests == 1) outcome.set_body_sha256(delivery.body_sha256);
+  *outcome.mutable_mutes() = delivery.beside.mutes();
+  outcome.set_certificate_expires_unix_s(delivery.beside.certificate_expires_unix_s());
   const std::string known = size_.text();
   if (known != delivery.division.lease().memory()) outcome.set_memory(known);
   delivery.done(std::move(outcome));
@@ -89,6 +93,7 @@ void UploadSink::send_next(const DeliveryPtr& delivery) {
 
 void UploadSink::answered(const DeliveryPtr& delivery, const HttpResponse& response) {
   delivery->status = response.status;
+  note(response, delivery->beside);
   Division& division = delivery->division;
   const Part& part = delivery->part;
   UploadAnswer answer = delivery->upload->judge(response, part.items);

@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
-#include <unistd.h>
 #include <utility>
 
-#include "base/io.h"
 #include "forward/version.h"
 
 namespace telemetryd::forward {
@@ -19,12 +16,6 @@ std::string without(std::string text, std::string_view secret) {
     text.replace(at, secret.size(), kShown);
   }
   return text;
-}
-
-// The TLS library names neither the key nor, for a certificate, the reason.
-Result<void> check_readable(std::string_view key, const std::filesystem::path& file) {
-  if (file.empty() || ::access(file.c_str(), R_OK) == 0) return {};
-  return fail(error_from_errno(errno, std::string(key) + ": " + file.native()));
 }
 
 }  // namespace
@@ -68,6 +59,18 @@ bool is_loopback(std::string_view host) {
          std::ranges::count(host, '.') == 3;
 }
 
+namespace {
+
+Result<void> set_proxy(HttpRequest& request, const config::Destination& destination) {
+  request.proxy = destination.proxy;
+  if (destination.proxy_credentials_file.empty()) return {};
+  TELEMETRYD_ASSIGN(request.proxy_credentials,
+                    read_secret("proxy_credentials_file", destination.proxy_credentials_file));
+  return {};
+}
+
+}  // namespace
+
 Result<HttpRequest> base_request(const config::Destination& destination,
                                  std::string url,
                                  std::string_view suffix,
@@ -78,21 +81,21 @@ Result<HttpRequest> base_request(const config::Destination& destination,
     return fail(ErrorCode::kFailedPrecondition,
                 "plain http to " + parts.host + " is not allowed; use https");
   }
-  if (parts.tls) {
-    TELEMETRYD_TRY(check_readable("ca_file", destination.ca_file));
-    TELEMETRYD_TRY(check_readable("client_cert_file", destination.client_cert_file));
-    TELEMETRYD_TRY(check_readable("client_key_file", destination.client_key_file));
-  }
   while (url.ends_with('/')) url.pop_back();
   HttpRequest request;
   request.url = url.append(suffix);
-  request.ca_file = destination.ca_file;
-  request.client_cert_file = destination.client_cert_file;
-  request.client_key_file = destination.client_key_file;
   request.plain_http = !parts.tls;
   request.direct = loopback;
+  TELEMETRYD_TRY(set_proxy(request, destination));
+  if (parts.tls || destination.proxy.starts_with("https://")) {
+    TELEMETRYD_ASSIGN(
+        request.pem,
+        context.http.pem_files().load(
+            {destination.ca_file, destination.client_cert_file, destination.client_key_file}));
+  }
   request.stall_max = context.request_timeout;
   request.total = context.request_timeout;
+  request.now_s = context.clock.unix_ms() / 1000;
   // An empty value removes curl's own header: waiting for "100 Continue" costs a round trip.
   request.headers = {"Expect:", "User-Agent: " + std::string(kSender)};
   return request;

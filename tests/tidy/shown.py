@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Whether the tests that docs/faults.md and docs/features.md name are there, and every fault has its row.
+"""Whether the tests that docs/faults.md, docs/delivery.md and docs/features.md name are there, every fault has its row, and every
+delivery that can happen its test.
 
 A test is named as `Suite.Name`, a proof or folder by its path, a case of a Python test as
 `path.py:case`. What says `open` has no test yet, `excused` needs what is not here.
@@ -10,7 +11,8 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ("docs/faults.md", "docs/features.md")
+DELIVERY = "docs/delivery.md"
+PAGES = ("docs/faults.md", DELIVERY, "docs/features.md")
 FAULTS = [f"F-{number:02}" for number in (*range(1, 31), *range(53, 76))]
 
 CASE = re.compile(r"^\s*TEST(?:_F|_P)?\(\s*(\w+)\s*,\s*(\w+)\s*\)", re.M)
@@ -50,9 +52,28 @@ def check_rows(text, faults):
             yield f"docs/faults.md: {number} names no test and does not say that it is open"
 
 
+def check_delivery(text):
+    """Each row of the page's tables names its verdict and a test in its last column."""
+    rows = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.startswith("| ") or line.startswith(("| situation |", "| --- |")):
+            continue
+        rows += 1
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != 5:
+            yield f"{DELIVERY}:{number}: {len(cells)} columns, not 5"
+        elif not re.match(r"(delivered|retry|hold|divide|as without it)\b", cells[1]):
+            yield f"{DELIVERY}:{number}: {cells[1]!r} is no verdict"
+        elif not NAMED_CASE.search(cells[4]):
+            yield f"{DELIVERY}:{number}: no test shows it"
+    if rows == 0:
+        yield f"{DELIVERY}: has no rows"
+
+
 def check(root):
     known = cases(root)
     problems = [problem for page in PAGES for problem in check_page(root, page, known)]
+    problems += check_delivery((root / DELIVERY).read_text())
     return problems + list(check_rows((root / "docs/faults.md").read_text(), FAULTS))
 
 

@@ -42,6 +42,12 @@ class Shown(unittest.TestCase):
         self.assertEqual(len(list(shown.check_rows("| F-01 | a | b | soon |\n", ["F-01"]))), 1)
         self.assertEqual(list(shown.check_rows("| F-01 | a | b | open |\n", ["F-01"])), [])
 
+    def test_a_delivery_without_a_verdict_or_a_test_is_noticed(self):
+        head = "| situation | verdict | cause | what | shown by |\n| --- | --- | --- | --- | --- |\n"
+        self.assertEqual(list(shown.check_delivery(head + "| 500 | retry | server | | `Suite.Name` |\n")), [])
+        for row in ("| 500 | retry | server | | soon |", "| 500 | maybe | server | | `Suite.Name` |", "| 500 | retry | `Suite.Name` |", ""):
+            self.assertEqual(len(list(shown.check_delivery(head + row + "\n"))), 1, row)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from concurrent import futures
 
@@ -31,6 +32,7 @@ import grpc  # noqa: E402
 BUILD = pathlib.Path()
 TOKEN = "relay-token"
 DELIVERED, RETRY, HOLD = 1, 2, 3
+CAUSE = {"CONFIGURATION": 1, "CONNECT": 3, "PROXY": 8}
 
 
 class Relay(grpc.GenericRpcHandler):
@@ -165,6 +167,42 @@ def http1_server(context):
             thread.join()
 
 
+@contextlib.contextmanager
+def tunnel_proxy(status):
+    """The URL of a proxy that makes tunnels when `status` is 200, and says it otherwise."""
+    def pump(source, target):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+    class Tunnel(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self):
+            self.send_response(status)
+            self.end_headers()
+            self.close_connection = True
+            if status != 200:
+                return
+            host, port = self.path.split(":")
+            with socket.create_connection((host, int(port))) as server:
+                back = threading.Thread(target=pump, args=(server, self.connection))
+                back.start()
+                pump(self.connection, server)
+                back.join()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tunnel) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 class ForwarderTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -244,6 +282,45 @@ class ForwarderTest(unittest.TestCase):
         outcome = self.forwarder(relay.url, **self.tls, **ours).deliver(row(1, ["a"]))
         self.assertEqual(outcome.verdict, DELIVERED, outcome.error)
 
+    def test_a_renewed_certificate_counts_and_half_of_a_pair_does_no_harm(self):
+        relay = self.relay(tls=True, client_ca="ca.pem")
+        ours = {name: self.folder / name for name in ("client_cert_file", "client_key_file")}
+        ours["client_cert_file"].write_bytes(self.read("client.pem"))
+        ours["client_key_file"].write_bytes(self.read("client.key"))
+        forwarder = self.forwarder(relay.url, **self.tls, **ours)
+        first = forwarder.deliver(row(1, ["a"]))
+        self.assertEqual(first.verdict, DELIVERED, first.error)
+        self.assertGreater(first.certificate_expires_unix_s, time.time())
+        ours["client_cert_file"].write_bytes(self.read("stranger.pem"))
+        self.assertEqual(forwarder.deliver(row(2, ["b"])).verdict, DELIVERED)
+        # The other half: now it is a whole pair, of somebody whom the relay does not know.
+        ours["client_key_file"].write_bytes(self.read("stranger.key"))
+        self.assertNotEqual(forwarder.deliver(row(3, ["c"])).verdict, DELIVERED)
+
+    def test_a_relay_may_mute_apps_with_a_success_and_with_a_failure(self):
+        def mute(code):
+            def publish(_, context):
+                context.set_trailing_metadata((("telemetry-mute", 'tool;s=60, bad'), ("telemetry-mute", '"7zip";s=5')))
+                if code:
+                    context.abort(code, "no")
+                return stubs.ingest.PublishResponse(acknowledged=1)
+            return publish
+        for code, verdict in ((None, DELIVERED), (grpc.StatusCode.UNAVAILABLE, RETRY), (grpc.StatusCode.NOT_FOUND, HOLD)):
+            outcome = self.forwarder(self.relay(publish=mute(code)).url).deliver(row(1, ["a"]))
+            self.assertEqual(outcome.verdict, verdict, outcome.error)
+            self.assertEqual([(mute.app, mute.duration_s) for mute in outcome.mutes], [("tool", 60), ("7zip", 5)])
+
+    def test_goes_through_a_proxy_and_names_it_when_it_fails(self):
+        relay = self.relay(tls=True)
+        with tunnel_proxy(200) as proxy:
+            outcome = self.forwarder(relay.url, **self.tls, proxy=proxy).deliver(row(1, ["a"]))
+            self.assertEqual(outcome.verdict, DELIVERED, outcome.error)
+        with tunnel_proxy(407) as proxy:
+            outcome = self.forwarder(relay.url, **self.tls, proxy=proxy).deliver(row(1, ["a"]))
+            self.assertEqual((outcome.verdict, outcome.cause), (HOLD, CAUSE["PROXY"]), outcome.error)
+        outcome = self.forwarder(relay.url, **self.tls, proxy=proxy).deliver(row(1, ["a"]))
+        self.assertEqual((outcome.verdict, outcome.cause), (RETRY, CAUSE["PROXY"]), outcome.error)
+
     def test_names_the_client_certificate_that_the_relay_may_have_wanted(self):
         relay = self.relay(tls=True, client_ca="ca.pem")
         outcome = self.forwarder(relay.url, **self.tls).deliver(row(1, ["a"]))
@@ -273,11 +350,16 @@ class ForwarderTest(unittest.TestCase):
     def test_holds_with_certificates_that_cannot_be_used(self):
         relay, garbage = self.relay(tls=True), self.folder / "garbage.pem"
         garbage.write_text("no certificate\n")
-        for keys in ({"ca_file": garbage}, {**self.tls, "client_cert_file": garbage, "client_key_file": garbage},
-                     {**self.tls, "client_cert_file": self.shared / "client.pem", "client_key_file": self.shared / "server.key"}):
+        client, other = self.shared / "client.pem", self.shared / "server.key"
+        for keys, words in (
+                ({"ca_file": garbage}, f"ca_file: {garbage}: holds no whole certificate"),
+                ({**self.tls, "client_cert_file": garbage, "client_key_file": garbage},
+                 f"client_cert_file: {garbage}: holds no whole certificate"),
+                ({**self.tls, "client_cert_file": client, "client_key_file": other},
+                 f"client_key_file: {other}: is not the key of {client}")):
             outcome = self.forwarder(relay.url, **keys).deliver(row(1, ["a"]))
-            self.assertEqual(outcome.verdict, HOLD)
-            self.assertRegex(outcome.error, "^TLS: .*check ca_file, client_cert_file and client_key_file")
+            self.assertEqual((outcome.verdict, outcome.cause), (HOLD, CAUSE["CONFIGURATION"]))
+            self.assertIn(words, outcome.error)
         outcome = self.forwarder(relay.url, ca_file=self.folder / "none.pem").deliver(row(1, ["a"]))
         self.assertEqual(outcome.verdict, HOLD)
         self.assertIn("none.pem", outcome.error)
@@ -294,7 +376,7 @@ class ForwarderTest(unittest.TestCase):
             port = taken.getsockname()[1]
         for scheme, keys in (("http", {}), ("https", self.tls)):
             outcome = self.forwarder(f"{scheme}://127.0.0.1:{port}", **keys).deliver(row(1, ["a"]))
-            self.assertEqual(outcome.verdict, RETRY)
+            self.assertEqual((outcome.verdict, outcome.cause), (RETRY, CAUSE["CONNECT"]))
             self.assertIn("Connection refused", outcome.error)
 
     def test_retries_after_an_answer_that_is_too_large(self):

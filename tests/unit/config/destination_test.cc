@@ -213,5 +213,36 @@ TEST(Destination, ARouteNamesAnExistingOne) {
             "telemetryd.toml:8: route.destination: there is no destination 'elsewhere'\n");
 }
 
+TEST(Destination, AProxyIsAnAddressAndItsCredentialsAreAFile) {
+  Files files;
+  for (const char* proxy :
+       {"http://proxy.example:3128", "https://proxy.example:443", "socks5h://[::1]:1080"}) {
+    const std::string more = "proxy = \"" + std::string(proxy) + "\"\n";
+    const Loaded loaded =
+        files.load(native("https://x", more + "proxy_credentials_file = \"/p\"\n"));
+    ASSERT_TRUE(loaded.config) << files.problems_of(loaded);
+    EXPECT_EQ(loaded.config->destinations[0].proxy, proxy);
+    EXPECT_EQ(loaded.config->destinations[0].proxy_credentials_file, "/p");
+  }
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"proxy.example:3128", "must begin with http://, https:// or socks5h://"},
+      {"socks4://proxy.example:1", "must begin with http://, https:// or socks5h://"},
+      {"http://a:b@proxy.example:1", "must hold no user or password; use proxy_credentials_file"},
+      {"http://proxy.example", "must be SCHEME://HOST:PORT, with nothing after the port"},
+      {"http://proxy.example:1/x", "must be SCHEME://HOST:PORT, with nothing after the port"}};
+  for (const auto& [proxy, problem] : cases) {
+    EXPECT_EQ(files.problems(native("https://x", "proxy = \"" + proxy + "\"\n")),
+              "telemetryd.toml:9: destination.proxy: " + problem + "\n");
+  }
+  EXPECT_EQ(files.problems(native("https://x", "proxy_credentials_file = \"/p\"\n")),
+            "telemetryd.toml:9: destination.proxy_credentials_file: means nothing without proxy\n");
+  EXPECT_EQ(files.problems("[[destination]]\nname = \"g\"\nkind = \"grpc\"\n"
+                           "url = \"https://relay:4317\"\nproxy = \"https://p:1\"\n"),
+            "telemetryd.toml:5: destination.proxy: must be http://HOST:PORT for kind grpc\n");
+  EXPECT_EQ(files.problems("[[destination]]\nname = \"f\"\nkind = \"file\"\n"
+                           "url = \"/x\"\nproxy = \"http://p:1\"\n"),
+            "telemetryd.toml:5: destination.proxy: means nothing for kind file\n");
+}
+
 }  // namespace
 }  // namespace telemetryd::config

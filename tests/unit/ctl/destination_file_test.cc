@@ -45,6 +45,8 @@ TEST(DestinationFile, EveryKeyOfAnUploadIsWritten) {
   added.destination.plain_signature = true;
   added.destination.staging_url = "https://staging.example.org";
   added.destination.staging = true;
+  added.destination.proxy = "http://proxy.example:3128";
+  added.destination.proxy_credentials_file = "/etc/telemetryd/proxy";
   added.destination.telemetry_kit_machine_id = true;
   ASSERT_TRUE(write_destination(dir / "telemetryd.toml", added));
 
@@ -56,6 +58,8 @@ TEST(DestinationFile, EveryKeyOfAnUploadIsWritten) {
   EXPECT_TRUE(read.plain_signature);
   EXPECT_TRUE(read.staging);
   EXPECT_EQ(read.staging_url, "https://staging.example.org");
+  EXPECT_EQ(read.proxy, added.destination.proxy);
+  EXPECT_EQ(read.proxy_credentials_file, added.destination.proxy_credentials_file);
   EXPECT_TRUE(read.telemetry_kit_machine_id);
 }
 

@@ -61,7 +61,9 @@ class DivisionTest : public ::testing::Test {
       if (!refusal) {
         division.took(part, {}, 0, false);
       } else if (!division.refused(
-                     part, *refusal, *refusal == Refusal::kServer ? retry("ill") : hold("no"))) {
+                     part,
+                     *refusal,
+                     *refusal == Refusal::kServer ? retry("ill", v1::CAUSE_SERVER) : hold("no"))) {
         return division.nothing_taken();
       }
     }
