@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/rfc3339.h"
 #include "forward/grpc_delivery.h"
 #include "forward/grpc_verdict.h"
 #include "forward/upstream.h"
@@ -105,7 +106,7 @@ void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
            GrpcVerdict verdict = judge_publish(answer);
            note(answer, delivery->beside);
            if (!self->destination_.proxy.empty()) name_proxy(verdict);
-           if (answer.closed) verdict.words += self->on_closed();
+           self->look_at_certificate(answer, verdict);
            verdict.words = without(std::move(verdict.words), delivery->token.text());
            delivery->state.took(next, std::move(verdict));
            self->start_calls(delivery);
@@ -116,6 +117,18 @@ void GrpcSink::start_calls(const std::shared_ptr<Delivery>& delivery) {
     v1::Outcome outcome = delivery->state.outcome();
     outcome.MergeFrom(delivery->beside);
     done(std::move(outcome));
+  }
+}
+
+void GrpcSink::look_at_certificate(const GrpcAnswer& answer, GrpcVerdict& verdict) const {
+  if (!answer.closed && verdict.cause != v1::CAUSE_TLS) return;
+  const std::int64_t expires = answer.certificate_expires_s;
+  if (expires != 0 && expires < context_.clock.unix_ms() / 1000) {
+    verdict.fate = GrpcVerdict::Fate::kHold;
+    verdict.cause = v1::CAUSE_TLS;
+    verdict.words += "; client_cert_file expired on " + rfc3339_seconds(expires) + ": renew it";
+  } else if (answer.closed) {
+    verdict.words += on_closed();
   }
 }
 

@@ -21,6 +21,7 @@
 #include "base/secret.h"
 #include "config/config.h"
 #include "forward/grpc_channel.h"
+#include "forward/grpc_verdict.h"
 #include "forward/sink.h"
 
 namespace telemetryd::forward {
@@ -45,6 +46,8 @@ class GrpcSink final : public Sink, public std::enable_shared_from_this<GrpcSink
   [[nodiscard]] Result<Secret> token() const;
   // Shared with the leases that are out; a new one otherwise.
   [[nodiscard]] Result<std::shared_ptr<GrpcChannel>> channel();
+  // What our certificate may have to do with a connection that failed.
+  void look_at_certificate(const GrpcAnswer& answer, GrpcVerdict& verdict) const;
   std::string_view on_closed() const;
   void start_calls(const std::shared_ptr<Delivery>& delivery);
   void call(const std::shared_ptr<GrpcChannel>& channel,

@@ -5,11 +5,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <list>
+#include <map>
 #include <memory>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string_view>
-#include <sys/socket.h>
 #include <utility>
 
 #include <climits>
@@ -18,13 +16,11 @@
 #include "base/check.h"
 #include "base/secret.h"
 #include "forward/http_fault.h"
+#include "forward/http_options.h"
 #include "forward/mutes.h"
 
 namespace telemetryd::forward {
 namespace {
-
-// Below this many bytes a second for stall_max, a transfer counts as standing still.
-constexpr long kStallBytesPerSecond = 16;
 
 struct Transfer {
   HttpRequest request;
@@ -32,6 +28,7 @@ struct Transfer {
   HttpResponse response;
   CURL* easy = nullptr;
   curl_slist* headers = nullptr;
+  curl_slist* connect_to = nullptr;
   std::array<char, CURL_ERROR_SIZE> problem{};
   std::size_t header_bytes = 0;
   bool too_large = false;
@@ -49,6 +46,7 @@ struct Transfer {
       for (char* c = header->data; *c != '\0'; ++c) *static_cast<volatile char*>(c) = '\0';
     }
     curl_slist_free_all(headers);
+    curl_slist_free_all(connect_to);
     for (std::string& header : request.headers) wipe(header);
   }
 
@@ -78,89 +76,6 @@ std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* transfer
 CURLcode on_handshake(CURL*, void*, void* transfer) noexcept {
   static_cast<Transfer*>(transfer)->in_handshake = true;
   return CURLE_OK;
-}
-
-void set_limits(CURL* easy, const HttpRequest& request) {
-  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, request.plain_http ? "http,https" : "https");
-  curl_easy_setopt(easy,
-                   CURLOPT_CONNECTTIMEOUT_MS,
-                   static_cast<long>(std::min(Http::kConnectMax, request.total).count()));
-  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request.total.count()));
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, kStallBytesPerSecond);
-  curl_easy_setopt(easy,
-                   CURLOPT_LOW_SPEED_TIME,
-                   static_cast<long>(std::max<std::int64_t>(1, request.stall_max.count() / 1000)));
-}
-
-// A connection that was cut without a word: sent bytes must be acknowledged in the time that a
-// transfer may stand still, and a quiet one is asked.
-int on_socket(void* request, curl_socket_t fd, curlsocktype) noexcept {
-  const auto patience =
-      static_cast<unsigned>(static_cast<const HttpRequest*>(request)->stall_max.count());
-  ::setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof patience);
-  return CURL_SOCKOPT_OK;
-}
-
-void set_connection(CURL* easy, const HttpRequest& request) {
-  curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, &on_socket);
-  curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, &request);
-  curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-  curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
-  curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 10L);
-  // Every new connection asks again: the old address may be what does not work.
-  curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
-}
-
-void set_proxy(CURL* easy, const HttpRequest& request) {
-  if (request.proxy.empty()) {
-    if (request.direct) curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
-    return;
-  }
-  curl_easy_setopt(easy, CURLOPT_PROXY, request.proxy.c_str());
-  // What the configuration says is not for the environment to take back.
-  curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
-  const std::string_view credentials = request.proxy_credentials.text();
-  if (credentials.empty()) return;
-  const std::size_t colon = std::min(credentials.find(':'), credentials.size());
-  std::string user(credentials.substr(0, colon));
-  std::string password(credentials.substr(std::min(colon + 1, credentials.size())));
-  curl_easy_setopt(easy, CURLOPT_PROXYUSERNAME, user.c_str());
-  curl_easy_setopt(easy, CURLOPT_PROXYPASSWORD, password.c_str());
-  wipe(user);
-  wipe(password);
-}
-
-// Not copied: the request outlives the handle.
-void set_blob(CURL* easy, CURLoption option, std::string_view text) {
-  if (text.empty()) return;
-  curl_blob blob{const_cast<char*>(text.data()), text.size(), CURL_BLOB_NOCOPY};
-  curl_easy_setopt(easy, option, &blob);
-}
-
-// By content and not by name: a connection counts as the same only with the same certificates.
-void set_pem(CURL* easy, const Pem& pem) {
-  set_blob(easy, CURLOPT_SSLCERT_BLOB, pem.certificate);
-  set_blob(easy, CURLOPT_SSLKEY_BLOB, pem.key.text());
-  if (pem.authorities.empty()) return;
-  set_blob(easy, CURLOPT_CAINFO_BLOB, pem.authorities);
-  set_blob(easy, CURLOPT_PROXY_CAINFO_BLOB, pem.authorities);
-  // Without this the system's folder of authorities would be trusted beside the file.
-  curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);
-  curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, nullptr);
-}
-
-void set_tls(CURL* easy, const HttpRequest& request) {
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-  curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-  curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-  // Authorities that were added to the system's count soon.
-  curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 60L);
-  if (request.pem) set_pem(easy, *request.pem);
 }
 
 void set_request(Transfer& transfer) {
@@ -323,12 +238,59 @@ void finish(Transfer& transfer, CURLcode code) {
     explain_failure(transfer, code);
   }
 }
+
+bool could_not_look_up(const Transfer& transfer, CURLcode code) {
+  if (code == CURLE_COULDNT_RESOLVE_HOST) return true;
+  return code == CURLE_OPERATION_TIMEDOUT && phase_of(transfer, 0) == Phase::kResolve;
+}
+
+// Where servers were reached last, for when their names cannot be looked up: a DNS server that is
+// down takes no upstream with it. Over TLS only, where who answers must prove to be the server.
+class LastAddresses {
+ public:
+  static constexpr std::size_t kServersMax = 512;
+
+  void keep(const Transfer& transfer) {
+    // Behind a proxy it is the proxy's.
+    const HttpRequest& request = transfer.request;
+    if (request.plain_http || !request.proxy.empty()) return;
+    if (!request.direct && environment_has_proxy()) return;
+    const char* address = nullptr;
+    curl_easy_getinfo(transfer.easy, CURLINFO_PRIMARY_IP, &address);
+    if (address == nullptr || *address == '\0') return;
+    const std::string server = server_of(transfer);
+    if (by_server_.size() >= kServersMax && !by_server_.contains(server)) by_server_.clear();
+    by_server_[server] = address;
+  }
+
+  // Makes the transfer go there; false when nobody was.
+  bool use(Transfer& transfer) const {
+    const auto known = by_server_.find(server_of(transfer));
+    if (known == by_server_.end()) return false;
+    const bool v6 = known->second.find(':') != std::string::npos;
+    const std::string address = v6 ? "[" + known->second + "]" : known->second;
+    // HOST:PORT:CONNECT-TO-HOST:CONNECT-TO-PORT, of which an empty one stays as it is.
+    transfer.connect_to = curl_slist_append(nullptr, (known->first + ":" + address + ":").c_str());
+    curl_easy_setopt(transfer.easy, CURLOPT_CONNECT_TO, transfer.connect_to);
+    return true;
+  }
+
+ private:
+  static std::string server_of(const Transfer& transfer) {
+    const Origin origin = origin_of(transfer.request.url.c_str());
+    return origin.host + ":" + origin.port;
+  }
+
+  std::map<std::string, std::string> by_server_;
+};
+
 }  // namespace
 
 struct Http::Impl {
   CURLM* multi = curl_multi_init();
   std::list<std::unique_ptr<Transfer>> transfers;
   PemFiles pem_files;
+  LastAddresses addresses;
   // By the last server that told its time.
   std::optional<std::chrono::seconds> clock_ahead;
 
@@ -347,8 +309,10 @@ struct Http::Impl {
   // A server of HTTP/2 that goes away (GOAWAY) before it has looked at a request is none that
   // fails: the next connection leads to another. libcurl 7.88 does so for single requests only.
   bool ask_again(Transfer& transfer, CURLcode code) {
-    if (code != CURLE_HTTP2 || transfer.header_bytes > 0) return false;
-    if (std::exchange(transfer.asked_again, true)) return false;
+    if (transfer.asked_again || transfer.header_bytes > 0) return false;
+    const bool elsewhere = could_not_look_up(transfer, code) && addresses.use(transfer);
+    if (code != CURLE_HTTP2 && !elsewhere) return false;
+    transfer.asked_again = true;
     transfer.in_handshake = false;
     curl_easy_setopt(transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
     return curl_multi_add_handle(multi, transfer.easy) == CURLM_OK;
@@ -362,6 +326,7 @@ struct Http::Impl {
     const std::unique_ptr<Transfer> transfer = std::move(*at);
     transfers.erase(at);
     finish(*transfer, code);
+    if (code == CURLE_OK) addresses.keep(*transfer);
     if (transfer->response.clock_ahead) clock_ahead = transfer->response.clock_ahead;
     transfer->done(std::move(transfer->response));
   }
@@ -390,10 +355,7 @@ void Http::start(HttpRequest request, std::function<void(HttpResponse)> done) {
   transfer->clock_ahead = impl_->clock_ahead;
   transfer->easy = curl_easy_init();
   TELEMETRYD_CHECK(transfer->easy != nullptr);
-  set_limits(transfer->easy, transfer->request);
-  set_connection(transfer->easy, transfer->request);
-  set_proxy(transfer->easy, transfer->request);
-  set_tls(transfer->easy, transfer->request);
+  set_options(transfer->easy, transfer->request);
   set_request(*transfer);
   TELEMETRYD_CHECK(curl_multi_add_handle(impl_->multi, transfer->easy) == CURLM_OK);
   impl_->transfers.push_back(std::move(transfer));

@@ -62,9 +62,9 @@ def check_delivery(text):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) != 5:
             yield f"{DELIVERY}:{number}: {len(cells)} columns, not 5"
-        elif not re.match(r"(delivered|retry|hold|divide|as without it)\b", cells[1]):
+        elif not re.match(r"(delivered|retry|hold|divide|as with)", cells[1]):
             yield f"{DELIVERY}:{number}: {cells[1]!r} is no verdict"
-        elif not NAMED_CASE.search(cells[4]):
+        elif not (NAMED_CASE.search(cells[4]) or any(case for _, case in NAMED_PATH.findall(cells[4]))):
             yield f"{DELIVERY}:{number}: no test shows it"
     if rows == 0:
         yield f"{DELIVERY}: has no rows"

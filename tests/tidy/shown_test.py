@@ -45,7 +45,8 @@ class Shown(unittest.TestCase):
     def test_a_delivery_without_a_verdict_or_a_test_is_noticed(self):
         head = "| situation | verdict | cause | what | shown by |\n| --- | --- | --- | --- | --- |\n"
         self.assertEqual(list(shown.check_delivery(head + "| 500 | retry | server | | `Suite.Name` |\n")), [])
-        for row in ("| 500 | retry | server | | soon |", "| 500 | maybe | server | | `Suite.Name` |", "| 500 | retry | `Suite.Name` |", ""):
+        self.assertEqual(list(shown.check_delivery(head + "| 500 | retry | server | | `tests/thing.py:test_one` |\n")), [])
+        for row in ("| 500 | retry | server | | soon |", "| 500 | retry | server | | `tests/thing.py` |", "| 500 | maybe | server | | `Suite.Name` |", "| 500 | retry | `Suite.Name` |", ""):
             self.assertEqual(len(list(shown.check_delivery(head + row + "\n"))), 1, row)
 
 

@@ -1,12 +1,67 @@
 // Every way in which an upstream over HTTP can answer, or fail to, played over real sockets and
 // TLS; docs/delivery.md is the table.
 
+#include <condition_variable>
+#include <dlfcn.h>
+#include <netdb.h>
+
 #include <gtest/gtest.h>
 
 #include "base/io.h"
 #include "forward/native_sink.h"
 #include "integration/forward/scripted_server.h"
 #include "integration/forward/sink_fixture.h"
+
+namespace {
+
+// What becomes of names that end in ".test".
+class Names {
+ public:
+  enum class Way { kFound, kUnknown, kNever };
+
+  void go(Way way) {
+    const std::lock_guard lock(mutex_);
+    way_ = way;
+    changed_.notify_all();
+  }
+
+  Way ask() {
+    std::unique_lock lock(mutex_);
+    ++asked_;
+    const Way way = way_;
+    changed_.wait(lock, [this] { return way_ != Way::kNever; });
+    return way;
+  }
+
+  int asked() {
+    const std::lock_guard lock(mutex_);
+    return asked_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Way way_ = Way::kFound;
+  int asked_ = 0;
+};
+
+Names names;
+
+}  // namespace
+
+// The C library's, for everybody in this program.
+extern "C" int getaddrinfo(const char* name,
+                           const char* service,
+                           const addrinfo* hints,
+                           addrinfo** found) {
+  using Function = int (*)(const char*, const char*, const addrinfo*, addrinfo**);
+  static const auto real = reinterpret_cast<Function>(::dlsym(RTLD_NEXT, "getaddrinfo"));
+  if (name == nullptr || !std::string_view(name).ends_with(".test")) {
+    return real(name, service, hints, found);
+  }
+  if (names.ask() != Names::Way::kFound) return EAI_NONAME;
+  return real("127.0.0.1", service, hints, found);
+}
 
 namespace telemetryd::test {
 namespace {
@@ -18,6 +73,10 @@ class Answers : public SinkTest {
  protected:
   Answers() : SinkTest("native") {
     authority_.save(dir_ / "ca.pem", dir_ / "ca.key");
+    for (const char* name :
+         {"https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"}) {
+      ::unsetenv(name);
+    }
     // Certificates are looked at by the system's clock, so ours must agree with it.
     clock_.jump(std::chrono::milliseconds(SystemClock().unix_ms() - clock_.unix_ms()));
   }
@@ -153,8 +212,37 @@ TEST_F(Answers, AnAnswerWithoutEndIsCutOff) {
 }
 
 TEST_F(Answers, ANameThatDoesNotResolveIsRetried) {
+  names.go(Names::Way::kUnknown);
+  expect(send("https://nowhere.test"), v1::VERDICT_RETRY, v1::CAUSE_NAME_RESOLUTION, "DNS");
+  names.go(Names::Way::kFound);
+}
+
+TEST_F(Answers, ALookUpThatNeverEndsIsLeftAndRetried) {
+  names.go(Names::Way::kNever);
   timeout_ = 1s;
-  expect(send("https://nowhere.invalid"), v1::VERDICT_RETRY, v1::CAUSE_NAME_RESOLUTION, "DNS");
+  expect(send("https://nowhere.test"),
+         v1::VERDICT_RETRY,
+         v1::CAUSE_NAME_RESOLUTION,
+         "while looking up the server's name");
+  names.go(Names::Way::kFound);
+}
+
+TEST_F(Answers, WhileAServersNameCannotBeLookedUpItsLastAddressServes) {
+  const ScriptedServer::Tls tls{make_identity("server", "DNS:up.test", &authority_)};
+  // Each request needs a new connection, and that a look-up.
+  ScriptedServer server([](const SeenRequest& request) { return "cut " + accept(request); }, &tls);
+  destination_.ca_file = dir_ / "ca.pem";
+  timeout_ = 1s;
+  const int asked = names.asked();
+  int sent = 0;
+  for (const auto way :
+       {Names::Way::kFound, Names::Way::kUnknown, Names::Way::kNever, Names::Way::kFound}) {
+    names.go(way);
+    const v1::Outcome outcome = send(server.url("up.test"));
+    EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << outcome.error();
+    EXPECT_EQ(server.connections(), ++sent);
+    EXPECT_EQ(names.asked(), asked + sent);
+  }
 }
 
 TEST_F(Answers, ARefusedConnectionIsRetried) {
@@ -346,9 +434,37 @@ TEST_F(Answers, AProxyThatIsDownIsRetriedAndNamed) {
     destination_.proxy = proxy;
     expect(send("https://up.example"), v1::VERDICT_RETRY, v1::CAUSE_PROXY, "does it run?");
   }
-  destination_.proxy = "http://nowhere.invalid:3128";
-  timeout_ = 1s;
+  destination_.proxy = "http://nowhere.test:3128";
+  names.go(Names::Way::kUnknown);
   expect(send("https://up.example"), v1::VERDICT_RETRY, v1::CAUSE_PROXY, "is proxy right");
+  names.go(Names::Way::kFound);
+}
+
+TEST_F(Answers, AProxyOfTheEnvironmentIsUsedAndNamedToo) {
+  ScriptedServer proxy([](const auto&) { return http_answer("407 Auth", ""); });
+  ASSERT_EQ(::setenv("https_proxy", proxy.url().c_str(), 1), 0);
+  expect(send("https://up.example"), v1::VERDICT_HOLD, v1::CAUSE_PROXY, "proxy: status 407");
+  ASSERT_EQ(::setenv("https_proxy", "http://127.0.0.1:1", 1), 0);
+  expect(send("https://up.example"), v1::VERDICT_RETRY, v1::CAUSE_PROXY, "proxy: ");
+  // Not on the way to this machine.
+  expect(send("https://127.0.0.1:1"), v1::VERDICT_RETRY, v1::CAUSE_CONNECT);
+  // The destination's own comes first.
+  destination_.proxy = "http://127.0.0.1:2";
+  expect(send("https://up.example"), v1::VERDICT_RETRY, v1::CAUSE_PROXY, "port 2");
+  ASSERT_EQ(::unsetenv("https_proxy"), 0);
+}
+
+TEST_F(Answers, WhatIsWrongOnThisMachineIsTheConfigurations) {
+  expect(send("http://192.0.2.1"), v1::VERDICT_HOLD, v1::CAUSE_CONFIGURATION, "plain http");
+  destination_.proxy = "http://127.0.0.1:1";
+  destination_.proxy_credentials_file = dir_ / "absent";
+  expect(send("https://up.example"),
+         v1::VERDICT_HOLD,
+         v1::CAUSE_CONFIGURATION,
+         "proxy_credentials_file: ");
+  destination_.proxy_credentials_file.clear();
+  destination_.secret_file = dir_ / "absent";
+  expect(send("https://up.example"), v1::VERDICT_HOLD, v1::CAUSE_CONFIGURATION, "secret_file: ");
 }
 
 TEST_F(Answers, AProxyThatNeverAnswersIsRetriedAndNamed) {

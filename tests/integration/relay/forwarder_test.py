@@ -32,7 +32,7 @@ import grpc  # noqa: E402
 BUILD = pathlib.Path()
 TOKEN = "relay-token"
 DELIVERED, RETRY, HOLD = 1, 2, 3
-CAUSE = {"CONFIGURATION": 1, "CONNECT": 3, "PROXY": 8}
+CAUSE = {"CONFIGURATION": 1, "CONNECT": 3, "TLS": 6, "PROXY": 8}
 
 
 class Relay(grpc.GenericRpcHandler):
@@ -281,6 +281,13 @@ class ForwarderTest(unittest.TestCase):
         ours = {"client_cert_file": self.shared / "client.pem", "client_key_file": self.shared / "client.key"}
         outcome = self.forwarder(relay.url, **self.tls, **ours).deliver(row(1, ["a"]))
         self.assertEqual(outcome.verdict, DELIVERED, outcome.error)
+
+    def test_says_that_the_client_certificate_has_expired(self):
+        relay = self.relay(tls=True, client_ca="ca.pem")
+        ours = {"client_cert_file": self.shared / "expired.pem", "client_key_file": self.shared / "expired.key"}
+        outcome = self.forwarder(relay.url, **self.tls, **ours).deliver(row(1, ["a"]))
+        self.assertEqual((outcome.verdict, outcome.cause), (HOLD, CAUSE["TLS"]), outcome.error)
+        self.assertIn("client_cert_file expired on 20", outcome.error)
 
     def test_a_renewed_certificate_counts_and_half_of_a_pair_does_no_harm(self):
         relay = self.relay(tls=True, client_ca="ca.pem")

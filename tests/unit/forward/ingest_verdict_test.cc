@@ -282,5 +282,32 @@ TEST(IngestVerdict, TheServersWordsAreReadNestedFlatOrNotAtAll) {
             kTextBytesMax);
 }
 
+TEST(IngestVerdict, WhatIsNotTakenHasACause) {
+  const std::string both = error(kA, "duplicate") + "," + error(kB, "database_error");
+  const std::string stranger = error("0193a0b1-c2d3-7123-8123-0000000000ff", "duplicate");
+
+  const struct {
+    IngestVerdict verdict;
+    Kind kind;
+    v1::Cause cause;
+  } rows[] = {
+      {judged(207, result("partial", 1, 2, both)), Kind::kRetry, v1::CAUSE_SERVER},
+      {judged(207, result("partial", 2, 1, stranger)), Kind::kRetry, v1::CAUSE_UNEXPECTED_ANSWER},
+      {judged(200, "{}"), Kind::kHold, v1::CAUSE_UNEXPECTED_ANSWER},
+      {judged(200, "<html>"), Kind::kHold, v1::CAUSE_CAPTIVE_PORTAL},
+      {judged(400), Kind::kDivide, v1::CAUSE_BAD_REQUEST},
+      {judged(400, "too many events"), Kind::kDivide, v1::CAUSE_SIZE},
+      {judged(413), Kind::kDivide, v1::CAUSE_SIZE},
+      {judged(422), Kind::kDivide, v1::CAUSE_BAD_REQUEST},
+      {judged(401), Kind::kHold, v1::CAUSE_AUTHENTICATION},
+      {judged(429), Kind::kRetry, v1::CAUSE_RATE_LIMIT},
+      {judged(511), Kind::kHold, v1::CAUSE_CAPTIVE_PORTAL}};
+
+  for (const auto& row : rows) {
+    EXPECT_EQ(row.verdict.kind, row.kind) << row.verdict.words;
+    EXPECT_EQ(row.verdict.cause, row.cause) << row.verdict.words;
+  }
+}
+
 }  // namespace
 }  // namespace telemetryd::forward
