@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -93,8 +94,15 @@ struct Candidate {
 // How far an app's rows have been looked at, so that no question scans the table twice.
 struct Cursor {
   Seq lease_from = 0;   // every row of the app before it is leased or held
+  Seq urgent_from = 0;  // every urgent row likewise
   Seq oldest_from = 0;  // no row of the app before it
   std::set<std::uint32_t> held;
+
+  // Rows from `seq` on may be due again.
+  void back_to(Seq seq) {
+    lease_from = std::min(lease_from, seq);
+    urgent_from = std::min(urgent_from, seq);
+  }
 };
 
 // What a lease may take, and how far the search got.
@@ -103,6 +111,7 @@ struct DueRows {
   std::map<AppId, Cursor*> cursors;   // of the request's apps
   Seq reached = 0;                    // every due row before it is in `rows`
   std::optional<BootMs> young_until;  // that row is too young still
+  bool unfinished = false;            // the search ended before the end of the table
 };
 
 // A dead letter on its way back into the queue.

@@ -5,6 +5,22 @@
 #include "store/sqlite_store.h"
 
 namespace telemetryd::store {
+namespace {
+
+// How many rows a search for urgent ones looks at before others get the store: less than the time
+// of a commit.
+constexpr std::uint32_t kUrgentSliceRows = 2048;
+
+Seq search_from(const Cursor& cursor, const LeaseRequest& request) {
+  return request.urgent_only ? std::max(cursor.lease_from, cursor.urgent_from) : cursor.lease_from;
+}
+
+void searched(Cursor& cursor, const LeaseRequest& request, Seq reached) {
+  Seq& from = request.urgent_only ? cursor.urgent_from : cursor.lease_from;
+  from = std::max(from, reached);
+}
+
+}  // namespace
 
 Result<std::optional<StoredRow>> SqliteStore::load_row(Seq seq) {
   Rows rows = sql_.load_row.query(seq);
@@ -134,7 +150,7 @@ Result<Seq> SqliteStore::skip_unreadable(Seq at, const Error& cause) {
 void SqliteStore::retry_unreadable() {
   const auto from = unreadable_.forget_due(clock_.boot_ms());
   if (!from) return;
-  for (auto& [app, cursor] : cursors_) cursor.lease_from = std::min(cursor.lease_from, *from);
+  for (auto& [app, cursor] : cursors_) cursor.back_to(*from);
   // Nor has anybody counted what could not be read.
   if (*from < shares_looked_) count_shares_anew();
 }
@@ -152,10 +168,10 @@ Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Curso
     if (cursor.held != held) {
       // Rows passed over because they were held may be due now.
       cursor.held = std::move(held);
-      cursor.lease_from = 0;
+      cursor.back_to(0);
     }
     cursors[*app] = &cursor;
-    from = std::min(from, cursor.lease_from);
+    from = std::min(from, search_from(cursor, request));
   }
   return from;
 }
@@ -180,6 +196,7 @@ Result<DueRows> SqliteStore::due_rows(const LeaseRequest& request) {
   const Seq from = open_cursors(request, cursors);
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
+  std::uint32_t looked_at = 0;
   due.reached = next_seq_;
   Seq at = from;
   std::optional<Rows> scan(sql_.scan_rows.query(at));
@@ -202,7 +219,15 @@ Result<DueRows> SqliteStore::due_rows(const LeaseRequest& request) {
     if (!*found) break;
     const Rows& rows = *scan;
     const auto seq = static_cast<Seq>(rows.integer(0));
+    if (request.urgent_only && looked_at++ == kUrgentSliceRows) {
+      due.reached = seq;
+      due.unfinished = true;
+      break;
+    }
     at = seq + 1;
+    if (request.urgent_only &&
+        rows.integer(9) != static_cast<std::int64_t>(event::Urgency::kUrgent))
+      continue;
     if (unreadable_.contains(seq)) continue;
     const auto cursor = cursors.find(rows.integer(2));
     if (cursor == cursors.end() || leased_.contains(seq)) continue;
@@ -319,9 +344,10 @@ Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
     if (!damaged.empty()) TELEMETRYD_TRY(remove_damaged(damaged));
     // Not before: an error above leaves every row where the next request finds it.
     for (const auto& [app, cursor] : due.cursors) {
-      cursor->lease_from = std::max(cursor->lease_from, due.reached);
+      searched(*cursor, request, due.reached);
     }
     if (due.rows.empty()) {
+      lease.unfinished = due.unfinished;
       lease.due_boot_ms = due.young_until;
       return lease;
     }

@@ -160,8 +160,7 @@ void SqliteStore::end_lease(LeaseId id) {
   if (lease == leases_.end()) return;
   for (const LeasedPart& part : lease->second) {
     leased_.erase(part.seq);
-    Cursor& cursor = cursors_[part.app];
-    cursor.lease_from = std::min(cursor.lease_from, part.seq);
+    cursors_[part.app].back_to(part.seq);
   }
   leases_.erase(lease);
 }

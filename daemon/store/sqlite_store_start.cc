@@ -123,7 +123,7 @@ Result<void> SqliteStore::prepare_statements() {
   TELEMETRYD_TRY(
       prepare(sql_.scan_rows,
               "SELECT seq, uid, app, count, length(blob), class, accepted_unix_ms, epoch, "
-              "accepted_boot_ms "
+              "accepted_boot_ms, urgency "
               "FROM events WHERE seq>=? ORDER BY seq"));
   TELEMETRYD_TRY(prepare(sql_.find_client,
                          "SELECT high_water, reported FROM clients WHERE uid=? AND instance=?"));

@@ -124,7 +124,8 @@ struct LeasedRow {
 using LeaseId = std::uint64_t;
 
 struct Lease {
-  LeaseId id = 0;  // 0: nothing is due
+  LeaseId id = 0;           // 0: nothing is due
+  bool unfinished = false;  // nothing was found yet; ask again
   std::vector<LeasedRow> rows;
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
@@ -140,6 +141,8 @@ struct LeaseRequest {
   std::uint64_t bytes_max = 1u << 20;
   // Younger rows stay, so that people can look first. In time that the machine was up.
   std::chrono::milliseconds min_age{0};
+  // Past all others, which are looked at in slices: an answer may be `unfinished`.
+  bool urgent_only = false;
 };
 
 struct Rejected {

@@ -16,6 +16,63 @@ class Leasing : public StoreTest {
   std::shared_ptr<const store::ClientInfo> app_;
 };
 
+store::Append urgent(store::Append frame) {
+  frame.urgency = event::Urgency::kUrgent;
+  return frame;
+}
+
+store::LeaseRequest urgent_lease_of(std::vector<std::string> apps) {
+  auto request = lease_of(std::move(apps));
+  request.urgent_only = true;
+  return request;
+}
+
+TEST_F(Leasing, UrgentRowsAloneGoPastTheOthers) {
+  commit({frame(app_, 1, {"a"})});
+  commit({urgent(frame(app_, 2, {"b"}))});
+  commit({frame(app_, 3, {"c"})});
+  commit({urgent(frame(client(2, "mail"), 1, {"d"}))});
+  const auto first = lease(urgent_lease_of({"shop"}));
+  EXPECT_EQ(bodies_of(first), (Bodies{"b"}));
+  EXPECT_EQ(lease(urgent_lease_of({"shop"})).id, 0u);
+  // What comes back or comes new is found again.
+  store_->release(first.id);
+  commit({urgent(frame(app_, 4, {"e"}))});
+  settle(lease(urgent_lease_of({"shop"})).id);
+  EXPECT_EQ(account("delivered"), 2);
+  EXPECT_EQ(bodies_of(lease(lease_of({"shop"}))), (Bodies{"a", "c"}));
+}
+
+TEST_F(Leasing, UrgentRowsOfWhoeverWasHeldAreFoundWhenThatEnds) {
+  commit({urgent(frame(app_, 1, {"a"}))});
+  auto request = urgent_lease_of({"shop"});
+  request.held = {{1000, "shop"}};
+  EXPECT_EQ(lease(request).id, 0u);
+  EXPECT_EQ(bodies_of(lease(urgent_lease_of({"shop"}))), (Bodies{"a"}));
+}
+
+TEST_F(Leasing, UrgentRowsBehindABacklogAreLookedForInSlices) {
+  for (std::uint64_t number = 1; number <= 25; ++number) {
+    std::vector<store::Append> group;
+    for (std::uint8_t each = 1; each <= 200; ++each) {
+      group.push_back(frame(client(each), number, {"a"}));
+    }
+    commit(std::move(group));
+  }
+  commit({urgent(frame(client(201), 1, {"b"}))});
+  int slices = 0;
+  store::Lease found = lease(urgent_lease_of({"shop"}));
+  for (; found.id == 0 && found.unfinished; ++slices) found = lease(urgent_lease_of({"shop"}));
+  EXPECT_EQ(slices, 2);
+  EXPECT_EQ(bodies_of(found), (Bodies{"b"}));
+  store_->release(found.id);
+  // Nor is what was looked at looked at again.
+  found = lease(urgent_lease_of({"shop"}));
+  EXPECT_EQ(bodies_of(found), (Bodies{"b"}));
+  settle(found.id);
+  EXPECT_FALSE(lease(urgent_lease_of({"shop"})).unfinished);
+}
+
 TEST_F(Leasing, NothingDueIsAnEmptyLease) {
   EXPECT_EQ(lease(lease_of({"shop"})).id, 0u);
   commit({frame(app_, 1, {"a"})});
