@@ -1,5 +1,6 @@
 #include "forward/forwarder.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -26,10 +27,9 @@ std::size_t length_at(std::string_view bytes) {
 }  // namespace
 
 Forwarder::Forwarder(UniqueFd link, const Clock& clock, Load load)
-    : link_(std::move(link)),
-      clock_(clock),
-      load_(std::move(load)),
-      grpc_([this] { http_.wake(); }) {}
+    : link_(std::move(link)), clock_(clock), load_(std::move(load)), world_(clock), grpc_([this] {
+        http_.wake();
+      }) {}
 
 Forwarder::~Forwarder() = default;
 
@@ -43,14 +43,37 @@ Result<void> Forwarder::run() {
   hello.mutable_hello()->set_version(std::string(kVersion));
   answer(hello);
   for (;;) {
+    tell_news();
     TELEMETRYD_TRY(write_link());
-    const Http::Ready ready = http_.wait(link_.get(), !output_.empty());
+    const auto others = world_.descriptors();
+    const Http::Ready ready = http_.wait(link_.get(), !output_.empty(), others, until_news());
+    world_.serve();
     grpc_.serve();
     if (!ready.readable) continue;
     TELEMETRYD_ASSIGN(const bool more, read_link());
     if (!more) return {};
     TELEMETRYD_TRY(serve_input());
   }
+}
+
+// In this order: what a route change lets try again may have become dear.
+void Forwarder::tell_news() {
+  if (auto conditions = world_.news()) {
+    v1::FromForwarder message;
+    *message.mutable_conditions() = std::move(*conditions);
+    answer(message);
+  }
+  if (world_.routes_changed()) {
+    v1::FromForwarder message;
+    message.mutable_route_change();
+    answer(message);
+  }
+}
+
+std::chrono::milliseconds Forwarder::until_news() const {
+  const auto deadline = world_.deadline();
+  if (!deadline) return Http::kForever;
+  return std::chrono::milliseconds(std::max<BootMs>(0, *deadline - clock_.boot_ms()));
 }
 
 void Forwarder::reload() {

@@ -4,13 +4,15 @@
 // While the configuration cannot be read, every lease is held with the reason; nothing is lost and
 // `telemetryctl destination list` shows it.
 //
-// Owns:    the link's descriptor, the sinks, the connections.
+// Owns:    the link's descriptor, the sinks, the connections, and what tells how the machine stands
+//          to the world.
 // Thread:  one, the caller's of run().
 // Limits:  kBodyBytesMax per message; kOutputBytesMax of unsent answers ends the link.
 // Fails:   kInvalidArgument when the daemon broke the protocol.
 
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,6 +25,7 @@
 #include "forward/grpc_channel.h"
 #include "forward/http.h"
 #include "forward/sink.h"
+#include "forward/world.h"
 
 namespace telemetryd::forward {
 
@@ -53,10 +56,13 @@ class Forwarder {
   // The sink, or null with `why` filled in.
   std::shared_ptr<Sink> sink_of(const std::string& destination, std::string& why) const;
   void answer(const v1::FromForwarder& message);
+  void tell_news();
+  std::chrono::milliseconds until_news() const;
 
   UniqueFd link_;
   const Clock& clock_;
   Load load_;
+  World world_;
   Http http_;
   GrpcCalls grpc_;
   std::map<std::string, std::shared_ptr<Sink>> sinks_;

@@ -10,7 +10,6 @@
 #include <string_view>
 #include <utility>
 
-#include <climits>
 #include <curl/curl.h>
 
 #include "base/check.h"
@@ -101,6 +100,14 @@ void set_request(Transfer& transfer) {
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, &on_handshake);
   curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, &transfer);
+}
+
+curl_waitfd wait_for(int fd, bool readable, bool writable) {
+  curl_waitfd waited{};
+  waited.fd = fd;
+  waited.events =
+      static_cast<short>((readable ? CURL_WAIT_POLLIN : 0) | (writable ? CURL_WAIT_POLLOUT : 0));
+  return waited;
 }
 
 std::int64_t time_of(CURL* easy, CURLINFO which) {
@@ -369,19 +376,30 @@ std::size_t Http::running() const {
   return impl_->transfers.size();
 }
 
-Http::Ready Http::wait(int fd, bool until_writable) {
-  curl_waitfd extra{};
-  extra.fd = fd;
-  extra.events = static_cast<short>(CURL_WAIT_POLLIN | (until_writable ? CURL_WAIT_POLLOUT : 0));
-  // Without a request there is nothing to time: sleeps until the link speaks. Nothing may be served
-  // before this: an answer made then would lie unsent while we sleep. A request that was just
-  // started has a timer at zero and ends the sleep at once.
-  curl_multi_poll(impl_->multi, &extra, fd >= 0 ? 1 : 0, INT_MAX, nullptr);
+Http::Ready Http::wait(int fd,
+                       bool until_writable,
+                       std::span<const pollfd> others,
+                       std::chrono::milliseconds at_most) {
+  std::vector<curl_waitfd> waited;
+  waited.push_back(wait_for(fd, true, until_writable));
+  for (const pollfd& other : others) {
+    waited.push_back(
+        wait_for(other.fd, (other.events & POLLIN) != 0, (other.events & POLLOUT) != 0));
+  }
+  // Without the first when there is none.
+  const std::span<curl_waitfd> given = std::span(waited).subspan(fd >= 0 ? 0 : 1);
+  // Without a request or a bound there is nothing to time: sleeps until somebody speaks. Nothing
+  // may be served before this: an answer made then would lie unsent while we sleep. A request that
+  // was just started has a timer at zero and ends the sleep at once.
+  const auto ms =
+      static_cast<int>(std::clamp(at_most, std::chrono::milliseconds(0), kForever).count());
+  curl_multi_poll(impl_->multi, given.data(), static_cast<unsigned>(given.size()), ms, nullptr);
   int running = 0;
   curl_multi_perform(impl_->multi, &running);
   impl_->collect();
   // POLLHUP and POLLERR come back as they are; reading finds out what they mean.
-  return {(extra.revents & ~CURL_WAIT_POLLOUT) != 0, (extra.revents & CURL_WAIT_POLLOUT) != 0};
+  const short revents = waited.front().revents;
+  return {(revents & ~CURL_WAIT_POLLOUT) != 0, (revents & CURL_WAIT_POLLOUT) != 0};
 }
 
 void Http::wake() {

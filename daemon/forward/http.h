@@ -16,8 +16,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <poll.h>
+#include <span>
 #include <string>
 #include <vector>
+
+#include <climits>
 
 #include "base/secret.h"
 #include "forward/pem_files.h"
@@ -69,6 +73,7 @@ class Http {
   static constexpr std::chrono::milliseconds kConnectMax{10000};
   static constexpr std::size_t kBodyBytesMax = 1u << 20;
   static constexpr std::size_t kHeaderBytesMax = 64u << 10;
+  static constexpr std::chrono::milliseconds kForever{INT_MAX};
 
   Http();
   // Drops what is under way without calling anybody.
@@ -88,8 +93,12 @@ class Http {
     bool writable = false;
   };
 
-  // Sleeps until `fd` (-1: none) is ready or a request moves, and serves the requests.
-  Ready wait(int fd, bool until_writable);
+  // Sleeps until `fd` (-1: none) or one of `others` is ready, a request moves or `at_most` is over,
+  // and serves the requests. What became of the others their owners find out.
+  Ready wait(int fd,
+             bool until_writable,
+             std::span<const pollfd> others = {},
+             std::chrono::milliseconds at_most = kForever);
   // Ends the sleep of wait(), or its next one. Any thread.
   void wake();
 

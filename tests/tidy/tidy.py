@@ -22,6 +22,7 @@ HOMES = {
     "microhttpd.h": ["daemon/admin", "server"],
     "curl/": ["daemon/forward", "daemon/salvage", "ctl"],
     "grpcpp/": ["daemon/gateway", "daemon/forward/grpc_channel.cc", "client/grpc"],
+    "systemd/": ["daemon/forward"],
     "spdlog/": ["daemon/base"],
     "toml++/": ["daemon/config"],
     "toml.hpp": ["daemon/config"],

@@ -70,9 +70,12 @@ class ForwardProgram : public DaemonRig {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
   }
 
+  // The next message but for those about the machine's surroundings, which come when they like.
   v1::FromForwarder read() const {
     v1::FromForwarder message;
-    EXPECT_TRUE(read_message(link_.get(), message));
+    do {
+      EXPECT_TRUE(read_message(link_.get(), message));
+    } while (message.has_conditions() || message.has_route_change());
     return message;
   }
 

@@ -115,7 +115,11 @@ class Forwarder:
                     raise EOFError("the forwarder ended")
                 data += piece
             return data
-        return stubs.lease.FromForwarder.FromString(exactly(struct.unpack("<I", exactly(4))[0]))
+        while True:
+            message = stubs.lease.FromForwarder.FromString(exactly(struct.unpack("<I", exactly(4))[0]))
+            # How the machine stands to the world it tells when it likes.
+            if message.WhichOneof("message") not in ("conditions", "route_change"):
+                return message
 
     def send(self, message):
         body = message.SerializeToString()
