@@ -138,7 +138,9 @@ std::string kept_back(const Json& app) {
 std::string destination_state_text(const Json& destination) {
   const std::string state = text_in(destination, "state", "unknown");
   const std::string error = text_in(destination, "last_error");
+  const std::string rule = text_in(destination, "waiting_for");
   std::string out = state;
+  if (!rule.empty()) out += " (" + rule + ")";
   if (has_value(destination, "next_attempt_s")) {
     out +=
         fmt::format(", next attempt in {}",

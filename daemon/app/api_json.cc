@@ -63,6 +63,7 @@ Json to_json(const schedule::DestinationStatus& destination) {
   return {{"name", destination.name},
           {"kind", destination.kind},
           {"state", destination.state},
+          {"waiting_for", or_null(destination.waiting_for)},
           {"apps", destination.apps},
           {"queued_events", destination.queued_events},
           {"queued_bytes", destination.queued_bytes},

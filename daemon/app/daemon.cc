@@ -67,6 +67,15 @@ ingest::Options ingest_options(const config::Config& config) {
   return options;
 }
 
+schedule::Permit permit_of(config::Sending sending) {
+  switch (sending) {
+    case config::Sending::kAlways: return schedule::Permit::kAll;
+    case config::Sending::kUrgent: return schedule::Permit::kUrgent;
+    case config::Sending::kNever: break;
+  }
+  return schedule::Permit::kNothing;
+}
+
 schedule::Options schedule_options(const Parts& parts) {
   const auto& forward = parts.config.forward;
   schedule::Options options;
@@ -75,6 +84,8 @@ schedule::Options schedule_options(const Parts& parts) {
   options.batch_bytes_max = forward.batch_bytes_max;
   options.retry_delay_min = forward.retry_delay_min;
   options.retry_delay_max = forward.retry_delay_max;
+  options.policy = {
+      permit_of(forward.metered), permit_of(forward.roaming), forward.battery_min_percent};
   options.forward_socket = forward.socket;
   options.forward_command = {forward.program.native()};
   if (!parts.sources.file.empty()) {

@@ -5,6 +5,7 @@
 #include "app/folders.h"
 #include "app/gateway.h"
 #include "base/log.h"
+#include "config/address.h"
 
 namespace telemetryd::app {
 namespace {
@@ -21,6 +22,10 @@ void take_over(Parts& parts, config::Config&& wanted) {
   for (const auto& [key, origin] : wanted.origins) parts.config.origins.try_emplace(key, origin);
 }
 
+const std::string& upstream_of(const config::Destination& destination) {
+  return destination.staging ? destination.staging_url : destination.url;
+}
+
 bool has_store(consent::MachinePolicy mode) {
   return mode != consent::MachinePolicy::kOff;
 }
@@ -30,7 +35,9 @@ bool has_store(consent::MachinePolicy mode) {
 std::vector<schedule::DestinationSpec> destination_specs(const config::Config& config) {
   std::vector<schedule::DestinationSpec> specs;
   for (const auto& destination : config.destinations) {
-    specs.push_back({destination.name, destination.kind});
+    const bool on_this_machine = destination.kind == "file" || destination.kind == "none" ||
+                                 config::is_loopback(config::host_of(upstream_of(destination)));
+    specs.push_back({destination.name, destination.kind, on_this_machine});
   }
   return specs;
 }

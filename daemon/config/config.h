@@ -27,6 +27,9 @@
 
 namespace telemetryd::config {
 
+// What may leave over a network that costs money.
+enum class Sending { kAlways, kUrgent, kNever };
+
 struct Destination {
   std::string name;
   std::string kind;  // "file", "grpc", "ingest", "native", "none"
@@ -86,6 +89,9 @@ struct Config {
     std::chrono::milliseconds retry_delay_min{1000};
     std::chrono::seconds retry_delay_max{300};
     std::chrono::seconds request_timeout{30};
+    Sending metered = Sending::kUrgent;
+    Sending roaming = Sending::kNever;
+    std::uint32_t battery_min_percent = 20;
     std::filesystem::path socket;   // empty: start telemetryd-forward as a child
     std::filesystem::path program;  // telemetryd-forward; default: beside telemetryd
   } forward;

@@ -1,11 +1,11 @@
 #include "config/keys.h"
 
 #include <array>
-#include <concepts>
 #include <limits>
 
 #include <fmt/format.h>
 
+#include "config/key_builders.h"
 #include "config/toml_text.h"
 
 namespace telemetryd::config {
@@ -17,113 +17,6 @@ constexpr std::int64_t kKiB = 1 << 10;
 constexpr std::int64_t kMiB = 1 << 20;
 constexpr std::int64_t kHourS = 3600;
 
-constexpr std::string_view kNoWords = "";
-
-template <typename Field>
-void assign(Field& field, const Value& value) {
-  if constexpr (std::same_as<Field, bool>) {
-    field = value.boolean;
-  } else if constexpr (std::integral<Field>) {
-    field = static_cast<Field>(value.integer);
-  } else if constexpr (requires { field.count(); }) {
-    field = Field(value.integer);
-  } else {
-    field = value.text;
-  }
-}
-
-template <typename Field>
-Value value_of(const Field& field) {
-  Value value;
-  if constexpr (std::same_as<Field, bool>) {
-    value.boolean = field;
-  } else if constexpr (std::integral<Field>) {
-    value.integer = static_cast<std::int64_t>(field);
-  } else if constexpr (requires { field.count(); }) {
-    value.integer = field.count();
-  } else if constexpr (std::same_as<Field, std::filesystem::path>) {
-    value.text = field.native();
-  } else {
-    value.text = field;
-  }
-  return value;
-}
-
-// A key that is stored as it is read: `kPart` is the section's member of Config, `kField` the
-// key's member of the section.
-template <auto kPart, auto kField>
-constexpr Key<Config> in_section(Key<Config> key) {
-  key.set = [](Config& c, const Value& v) { assign(c.*kPart.*kField, v); };
-  key.get = [](const Config& c) { return value_of(c.*kPart.*kField); };
-  return key;
-}
-
-template <typename Target, auto kField>
-constexpr Key<Target> direct(Key<Target> key) {
-  key.set = [](Target& t, const Value& v) { assign(t.*kField, v); };
-  key.get = [](const Target& t) { return value_of(t.*kField); };
-  return key;
-}
-
-template <typename Target = Config>
-constexpr Key<Target> integer(std::string_view name,
-                              std::string_view default_toml,
-                              std::int64_t min,
-                              std::int64_t max,
-                              std::string_view help) {
-  return {name, Type::kInteger, default_toml, "", min, max, kNoWords, help, false, {}, {}};
-}
-
-template <typename Target = Config>
-constexpr Key<Target> boolean(std::string_view name,
-                              std::string_view default_toml,
-                              std::string_view help) {
-  return {name, Type::kBoolean, default_toml, "", 0, 0, kNoWords, help, false, {}, {}};
-}
-
-template <typename Target = Config>
-constexpr Key<Target> text(std::string_view name,
-                           std::string_view default_toml,
-                           std::string_view default_words,
-                           std::string_view help) {
-  return {name, Type::kText, default_toml, default_words, 0, 256, kNoWords, help, false, {}, {}};
-}
-
-// Addresses and paths.
-template <typename Target = Config>
-constexpr Key<Target> long_text(std::string_view name,
-                                std::string_view default_toml,
-                                std::string_view default_words,
-                                std::string_view help) {
-  Key<Target> key = text<Target>(name, default_toml, default_words, help);
-  key.max = 2048;
-  return key;
-}
-
-template <typename Target = Config>
-constexpr Key<Target> path(std::string_view name,
-                           std::string_view default_words,
-                           std::string_view help) {
-  return {name, Type::kPath, "", default_words, 0, 4096, kNoWords, help, false, {}, {}};
-}
-
-template <typename Target = Config>
-constexpr Key<Target> word(std::string_view name,
-                           std::string_view default_toml,
-                           std::string_view words,
-                           std::string_view help,
-                           bool live,
-                           void (*set)(Target&, const Value&),
-                           Value (*get)(const Target&)) {
-  return {name, Type::kWord, default_toml, "", 0, 0, words, help, live, set, get};
-}
-
-template <typename Target>
-constexpr Key<Target> required(Key<Target> key) {
-  key.default_words = "required";
-  return key;
-}
-
 std::string_view level_word(log::Level level) {
   switch (level) {
     case log::Level::kDebug: return "debug";
@@ -132,6 +25,16 @@ std::string_view level_word(log::Level level) {
     case log::Level::kError: return "error";
   }
   return "info";
+}
+
+Sending sending_of(const Value& v) {
+  using enum Sending;
+  return v.text == "urgent" ? kUrgent : v.text == "always" ? kAlways : kNever;
+}
+
+Value word_of(Sending sending) {
+  using enum Sending;
+  return {.text = sending == kUrgent ? "urgent" : sending == kAlways ? "always" : "never"};
 }
 
 void set_mode(Config& c, const Value& v) {
@@ -271,6 +174,31 @@ constexpr std::array kForward = {
         "retry_delay_max_s", "300", 1, 24 * kHourS, "Where the doubling ends, in seconds.")),
     in_section<&C::forward, &C::Forward::request_timeout>(integer(
         "request_timeout_s", "30", 1, kHourS, "Seconds one request to an upstream may take.")),
+    word<Config>(
+        "metered",
+        "\"urgent\"",
+        "urgent always never",
+        "What is sent while NetworkManager calls the network metered: urgent events, everything or "
+        "nothing. The rest waits for another network. `telemetryctl queue flush` overrules urgent, "
+        "not never. Destinations on this machine do not ask.",
+        false,
+        [](Config& c, const Value& v) { c.forward.metered = sending_of(v); },
+        [](const Config& c) { return word_of(c.forward.metered); }),
+    word<Config>(
+        "roaming",
+        "\"never\"",
+        "never urgent always",
+        "The same while ModemManager says that the modem which carries the network is roaming.",
+        false,
+        [](Config& c, const Value& v) { c.forward.roaming = sending_of(v); },
+        [](const Config& c) { return word_of(c.forward.roaming); }),
+    in_section<&C::forward, &C::Forward::battery_min_percent>(
+        integer("battery_min_percent",
+                "20",
+                0,
+                100,
+                "Charge below which, by UPower and without mains power, only urgent events are "
+                "sent; 0 for no such bound.")),
     in_section<&C::forward, &C::Forward::socket>(
         path("socket",
              "none: telemetryd starts the forwarder itself",

@@ -32,6 +32,18 @@ void Destination::reconsider(BootMs now) {
   if (held_ && next_attempt_) next_attempt_ = now;
 }
 
+void Destination::released(BootMs now) {
+  if (now < paused_until_) return;
+  paused_until_ = now + uniform(milliseconds(0), kReturnMax, prng_).count();
+}
+
+void Destination::retry_soon(BootMs now) {
+  // One draw for a row of changes, or the smallest of many would be hardly any wait.
+  if (!next_attempt_ || *next_attempt_ <= now + kReturnMax.count()) return;
+  const BootMs soon = now + uniform(milliseconds(0), kReturnMax, prng_).count();
+  next_attempt_ = std::min(*next_attempt_, std::max(soon, not_before_));
+}
+
 bool Destination::size_reached() const {
   return events_ - stuck_events_ >= timing_.batch_events_max ||
          bytes_ - stuck_bytes_ >= timing_.batch_bytes_max;
@@ -51,6 +63,7 @@ Action Destination::step(BootMs now) {
   if (sending_) return {};
   if (flush_) return {Action::Kind::kLease};
   if (events_ == 0) return {};
+  if (now < paused_until_) return {Action::Kind::kWait, paused_until_};
   if (next_attempt_) {
     if (now < *next_attempt_) return {Action::Kind::kWait, *next_attempt_};
     return {Action::Kind::kLease};
@@ -100,6 +113,7 @@ void Destination::failed(BootMs now, const Failure& failure) {
   flush_ = false;
   outage_.failed(now, failure.cause, failure.error);
   held_ = failure.hold;
+  not_before_ = now + std::clamp(failure.retry_after, milliseconds(0), kRetryAfterMax).count();
   if (outage_.was_away()) ramp_ = std::min(kRampEventsFirst, timing_.batch_events_max);
   next_attempt_ =
       now + backoff_delay(timing_.backoff, outage_.failures(), failure.retry_after, prng_).count();

@@ -54,6 +54,8 @@ struct Failure {
 class Destination {
  public:
   static constexpr std::chrono::milliseconds kResumeMax{30000};
+  // So that machines on one network do not all come back at once with it.
+  static constexpr std::chrono::milliseconds kReturnMax{5000};
   // Of the first lease after an outage.
   static constexpr std::uint32_t kRampEventsFirst = 16;
 
@@ -77,6 +79,9 @@ class Destination {
 
   bool flushing() const { return flush_; }
 
+  // The person was told that it is not possible now.
+  void refuse_flush() { flush_ = false; }
+
   // A person changed something: a held destination is tried at once, and rows that were not
   // leasable count again.
   void reconsider(BootMs now);
@@ -93,6 +98,17 @@ class Destination {
                std::uint64_t events,
                std::uint64_t bytes,
                std::optional<BootMs> due = std::nullopt);
+
+  // What was lent may not leave as the machine stands now, or was not all that is due: due as soon
+  // as the caller lets it.
+  void postponed() { sending_ = false; }
+
+  // What kept back what is due is gone: at a random time within kReturnMax.
+  void released(BootMs now);
+  // What made the last attempt fail may be gone: the next one is at a random time within
+  // kReturnMax, unless it was to be earlier, and not before the upstream's Retry-After.
+  void retry_soon(BootMs now);
+
   // Delivered and settled. More is due at once, until drained.
   void delivered(UnixMs now_unix);
   void failed(BootMs now, const Failure& failure);
@@ -149,6 +165,8 @@ class Destination {
   std::optional<std::uint32_t> ramp_;  // only after an outage
   std::optional<BootMs> next_sync_;
   std::optional<BootMs> next_attempt_;
+  BootMs not_before_ = 0;    // by the upstream's Retry-After
+  BootMs paused_until_ = 0;  // by released()
   std::optional<UnixMs> last_success_;
 };
 

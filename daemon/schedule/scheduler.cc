@@ -18,6 +18,8 @@ using std::chrono::milliseconds;
 constexpr BootMs kLingerMs = 5000;
 constexpr milliseconds kStoreRetry{1000};
 constexpr milliseconds kStopGraceMin{500};
+// A forwarder that says nothing about the world by then knows nothing about it.
+constexpr milliseconds kConditionsMax{5000};
 
 Timing timing_of(const Options& options) {
   return {options.sync_interval,
@@ -54,11 +56,15 @@ Scheduler::Impl::Impl(loop::Loop& loop_arg,
       hooks(std::move(hooks_arg)),
       prng(seeded()),
       wake(loop_arg, [this] { started ? turn() : start(); }),
+      no_conditions(loop_arg, [this] { on_conditions({}); }),
       link(loop_arg,
            clock_arg,
            {options_arg.forward_socket, options_arg.forward_command, timing.backoff},
            prng,
-           {[this] { on_link_ready(); },
+           {[this] {
+              no_conditions.start_once(kConditionsMax);
+              on_link_ready();
+            },
             [this](Outcome outcome) { on_outcome(std::move(outcome)); },
             [this](const ProbeResult& result) {
               if (result.ok) {
@@ -68,10 +74,16 @@ Scheduler::Impl::Impl(loop::Loop& loop_arg,
               }
               turn();
             },
-            [](const Conditions&) {},
-            [] {},
-            [this](const std::string& why) { on_link_end(why); },
-            [this] { turn(); }}) {
+            [this](const Conditions& news) { on_conditions(news); },
+            [this] { on_route_change(); },
+            [this](const std::string& why) {
+              link_gone();
+              on_link_end(why);
+            },
+            [this] {
+              link_gone();
+              turn();
+            }}) {
   for (DestinationSpec& spec : destinations) add_slot(std::move(spec));
 }
 
@@ -141,7 +153,10 @@ std::vector<std::string> Scheduler::Impl::wanted_apps(const Slot& slot) const {
 }
 
 void Scheduler::Impl::serve_mutes(Slot& slot, BootMs now, std::optional<BootMs>& wake_at) {
-  if (slot.machine.mutes().expire(now)) refresh_queue(slot);
+  if (slot.machine.mutes().expire(now)) {
+    refresh_queue(slot);
+    slot.may_be_urgent = true;
+  }
   const bool waits = std::ranges::any_of(slot.machine.mutes().until(), [&](const auto& mute) {
     const auto app = apps.find(mute.first);
     return app != apps.end() && app->second.info.events > 0;
@@ -173,6 +188,7 @@ void Scheduler::Impl::queue_changed(const store::QueueChange& change, std::uint6
   refresh_queue(*slot);
   if (change.urgent) {
     slot->machine.urge();
+    slot->may_be_urgent = true;
     slot->urged_by = std::max(slot->urged_by, number);
   }
   turn();
@@ -185,6 +201,7 @@ void Scheduler::Impl::reconfigure(std::vector<DestinationSpec> destinations) {
     if (Slot* slot = find(spec.name)) {
       slot->spec = std::move(spec);
       slot->removed = false;
+      slot->may_be_urgent = true;
       slot->machine.reconsider(clock.boot_ms());
     } else {
       add_slot(std::move(spec));
@@ -246,7 +263,7 @@ void Scheduler::Impl::serve_slots(BootMs now, std::optional<BootMs>& wake_at) {
   for (auto& [name, slot] : slots) {
     serve_mutes(*slot, now, wake_at);
     if (slot->busy) continue;
-    const Action action = slot->machine.step(now);
+    const Action action = next_action(*slot, now);
     if (action.kind == Action::Kind::kWait) earlier(wake_at, action.until);
     if (action.kind == Action::Kind::kLease) due.push_back(slot.get());
   }
@@ -266,7 +283,8 @@ void Scheduler::Impl::serve_link(BootMs now, std::optional<BootMs>& wake_at) {
     if (const auto opened = link.open(); !opened) on_link_end(opened.error().message());
     return;
   }
-  const bool soon = (wake_at && *wake_at - now <= kLingerMs) || retries_within_an_hour(now);
+  const bool soon = (wake_at && *wake_at - now <= kLingerMs) || retries_within_an_hour(now) ||
+                    anything_waits_for_news();
   if (link.ready() && !anything_out() && !probing && !soon) link.close();
 }
 
@@ -332,7 +350,7 @@ void Scheduler::queue_changed(const store::QueueChange& change, std::uint64_t nu
 }
 
 void Scheduler::flush(std::function<void(Result<void>)> done, milliseconds deadline) {
-  impl_->flush(std::move(done), deadline);
+  impl_->flush(std::move(done), deadline, true);
 }
 
 void Scheduler::reconfigure(std::vector<DestinationSpec> destinations) {
@@ -356,6 +374,7 @@ void Scheduler::Impl::finish_stop(milliseconds grace, std::function<void()> done
   for (auto& [name, slot] : slots) save_state(*slot);
   ended = true;
   wake.stop();
+  no_conditions.stop();
   link.shutdown(std::max(grace, kStopGraceMin), std::move(done));
 }
 

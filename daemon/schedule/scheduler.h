@@ -2,8 +2,9 @@
 // protocol.
 //
 // Per destination: wait for interval (random phase, jitter), size or urgency; lease; hand over;
-// settle or back off with full jitter; drain everything that is due, oldest first, one lease out at
-// a time. What was queued before a restart may be urgent, which the store does not remember, so it
+// settle or back off with full jitter; drain everything that is due, oldest first with a share for
+// urgent rows, one lease out at a time. What may leave as the machine stands schedule/sync_policy.h
+// says. What was queued before a restart may be urgent, which the store does not remember, so it
 // is due within kResumeMax of the start. The decisions are a plain state machine with time as an
 // argument (schedule/destination.h); this class connects it to timers, store and forwarder.
 //
@@ -27,6 +28,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "loop/loop.h"
+#include "schedule/sync_policy.h"
 #include "store/store_thread.h"
 
 namespace telemetryd::schedule {
@@ -37,6 +39,7 @@ struct Options {
   std::uint64_t batch_bytes_max = 1u << 20;
   std::chrono::milliseconds retry_delay_min{1000};
   std::chrono::milliseconds retry_delay_max{300000};
+  SyncPolicy policy;
   std::filesystem::path forward_socket;  // empty: start `forward_command` as a child with fd 3
   std::vector<std::string> forward_command;
 };
@@ -44,13 +47,15 @@ struct Options {
 struct DestinationSpec {
   std::string name;
   std::string kind;
+  bool on_this_machine = false;  // what the network costs does not matter
 };
 
 // What the status view shows; design.md 9.4 names the JSON members.
 struct DestinationStatus {
   std::string name;
   std::string kind;
-  std::string state;  // "idle", "waiting", "sending", "backoff", "held"
+  std::string state;        // "idle", "waiting", "sending", "backoff", "held"
+  std::string waiting_for;  // the rule of schedule/sync_policy.h that keeps back what is due
   std::vector<std::string> apps;
   std::uint64_t queued_events = 0;
   std::uint64_t queued_bytes = 0;
@@ -95,8 +100,8 @@ class Scheduler {
   // From the store's queue observer, posted to the loop; `number` was taken when the observer was
   // called (schedule/queue_number.h). Numbers that an answer has outrun are ignored.
   void queue_changed(const store::QueueChange& change, std::uint64_t number);
-  // `queue flush`: everything is due now, backoff ignored; `done` gets nothing left to send, or the
-  // first error.
+  // `queue flush`: everything is due now, backoff ignored, and so is what the policy leaves to a
+  // person; `done` gets nothing left to send, or the first error.
   void flush(std::function<void(Result<void>)> done, std::chrono::milliseconds deadline);
   // Configuration was reloaded: new destinations, new routes; the forwarder is told to read its own
   // again.

@@ -20,8 +20,11 @@ std::map<std::string, store::QueueInfo> Scheduler::Impl::known_queues() const {
   return queues;
 }
 
-void Scheduler::Impl::flush(std::function<void(Result<void>)> done, milliseconds deadline) {
+void Scheduler::Impl::flush(std::function<void(Result<void>)> done,
+                            milliseconds deadline,
+                            bool by_hand) {
   auto flush = std::make_shared<Flush>();
+  flush->by_hand = by_hand;
   flush->done = std::move(done);
   flush->deadline = std::make_unique<loop::Timer>(loop, [this, weak = std::weak_ptr<Flush>(flush)] {
     const auto late = weak.lock();
@@ -64,6 +67,7 @@ void Scheduler::Impl::arm_flush(Flush& flush) {
         wanted_apps(*slot), [this](const std::string& app) { return apps[app].info.events > 0; });
     if (!queued) continue;
     slot->machine.flush();
+    slot->by_hand = slot->by_hand || flush.by_hand;
     if (!late) flush.waiting.insert(name);
   }
 }
@@ -130,7 +134,10 @@ DestinationStatus Scheduler::Impl::status_of(
     if (const auto& at = queue->second.oldest_unix_ms) oldest = std::min(oldest.value_or(*at), *at);
   }
   if (oldest) status.oldest_age_s = std::max<std::int64_t>(0, clock.unix_ms() - *oldest) / 1000;
-  if (const auto next = slot.machine.next_attempt()) {
+  status.waiting_for = slot.waits_for;
+  // What waits for the world has no time.
+  const auto next = slot.waits_for.empty() ? slot.machine.next_attempt() : std::nullopt;
+  if (next) {
     status.next_attempt_s = std::max<std::int64_t>(0, *next - now + 999) / 1000;
   }
   const Outage& outage = slot.machine.outage();
@@ -155,7 +162,8 @@ void Scheduler::Impl::stop(bool sync, milliseconds deadline, std::function<void(
         if (!flushed) log::info("final_sync_incomplete", {{"cause", flushed.error().message()}});
         finish_stop(milliseconds(until - clock.boot_ms()), done);
       },
-      deadline);
+      deadline,
+      false);
 }
 
 }  // namespace telemetryd::schedule

@@ -1,7 +1,8 @@
 // schedule/scheduler_impl.h: the inside of Scheduler, shared by its sources.
 //
 // scheduler.cc turns the destinations' decisions into work and keeps timers and flushes;
-// scheduler_lease.cc carries one lease from the store to the forwarder and its outcome back.
+// scheduler_lease.cc carries one lease from the store to the forwarder and its outcome back;
+// scheduler_conditions.cc holds back what may not leave as the machine stands.
 //
 // Thread:  loop.
 
@@ -54,6 +55,11 @@ struct Scheduler::Impl {
     std::uint64_t urged_by = 0;  // the number of the latest urgent notice
     bool busy = false;           // between step() and its answer
     bool removed = false;        // no longer configured; goes when not busy
+    // The rule that keeps back what is due; empty: none does.
+    std::string_view waits_for;
+    bool by_hand = false;       // a person asked for what is due now
+    bool may_be_urgent = true;  // urgent rows may be queued; after a start nobody knows
+    bool urgent_only = false;   // what was asked for last
   };
 
   struct AppQueue {
@@ -67,6 +73,7 @@ struct Scheduler::Impl {
     std::function<void(Result<void>)> done;
     std::unique_ptr<loop::Timer> deadline;
     bool armed = false;  // `waiting` is what it waits for
+    bool by_hand = true;
   };
 
   struct Probe {
@@ -111,6 +118,9 @@ struct Scheduler::Impl {
   bool turn_again = false;
   bool reload_owed = false;
   loop::BootTimer wake;
+  // As the forwarder says; nothing while none is connected or it has not said yet.
+  std::optional<Conditions> conditions;
+  loop::Timer no_conditions;
   ForwarderLink link;
   // Answers from other threads look here before they touch us.
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
@@ -119,7 +129,9 @@ struct Scheduler::Impl {
   void start();
   void started_with(StoreAnswer answer);
   void queue_changed(const store::QueueChange& change, std::uint64_t number);
-  void flush(std::function<void(Result<void>)> done, std::chrono::milliseconds deadline);
+  void flush(std::function<void(Result<void>)> done,
+             std::chrono::milliseconds deadline,
+             bool by_hand);
   void arm_flush(Flush& flush);
   void leave_flushes(const std::string& destination, const std::optional<Error>& error);
   void finish_flushes();
@@ -149,6 +161,17 @@ struct Scheduler::Impl {
   bool anything_out() const;
   std::vector<std::string> all_apps() const;
 
+  // scheduler_conditions.cc
+  Permission permission_of(const Slot& slot) const;
+  Action next_action(Slot& slot, BootMs now);
+  bool urgent_first(const Slot& slot) const;
+  void on_conditions(const Conditions& news);
+  void on_route_change();
+  static bool waits_for_network(const Slot& slot);
+  bool anything_waits_for_news() const;
+  void take_back(Slot& slot);
+  void link_gone();
+
   // scheduler_lease.cc
   void request_lease(Slot& slot);
   void lease_answered(const std::string& destination, StoreAnswer answer);
@@ -162,6 +185,7 @@ struct Scheduler::Impl {
   void take_news(Slot& slot, const Outcome& outcome);
   void on_link_end(const std::string& why);
   void lease_failed(Slot& slot, const Failure& failure);
+  void nothing_urgent(Slot& slot, const StoreAnswer& answer);
   void nothing_lent(Slot& slot, const StoreAnswer& answer);
   void slot_free(Slot& slot);
   void give_up(Slot& slot);

@@ -55,6 +55,8 @@ Scheduler::Impl::Slot* Scheduler::Impl::holder_of(std::uint64_t message_id) {
 void Scheduler::Impl::request_lease(Slot& slot) {
   slot.machine.leasing();
   slot.busy = true;
+  const bool urgent_only = urgent_first(slot);
+  slot.urgent_only = false;
   StoreJob job;
   job.settle = slot.unsettled;
   std::vector<std::string> wanted = wanted_apps(slot);
@@ -65,6 +67,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
     request.events_max = slot.machine.events_max();
     request.bytes_max = std::min(options.batch_bytes_max, kLeaseBytesMax);
     if (hooks.min_age) request.min_age = hooks.min_age();
+    request.urgent_only = slot.urgent_only = urgent_only;
     job.lease = std::move(request);
   }
   job.queues_of = slot.apps;
@@ -105,6 +108,8 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   }
   if (!answer.lease) {
     lease_failed(*slot, {false, {}, "leasing: " + answer.lease.error().message()});
+  } else if (answer.lease->id == 0 && slot->urgent_only) {
+    nothing_urgent(*slot, answer);
   } else if (answer.lease->id == 0) {
     nothing_lent(*slot, answer);
   } else {
@@ -113,7 +118,17 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   turn();
 }
 
+// The others are next, if they may leave; or the rest of the search, in which case nobody else
+// waits.
+void Scheduler::Impl::nothing_urgent(Slot& slot, const StoreAnswer& answer) {
+  const bool unfinished = answer.lease->unfinished || slot.urged_by > answer.queues_number;
+  slot.may_be_urgent = unfinished;
+  slot.machine.postponed();
+  slot_free(slot);
+}
+
 void Scheduler::Impl::nothing_lent(Slot& slot, const StoreAnswer& answer) {
+  slot.by_hand = slot.machine.flushing() && slot.by_hand;
   std::uint64_t events = 0;
   std::uint64_t bytes = 0;
   for (const std::string& app : wanted_apps(slot)) {
@@ -183,8 +198,13 @@ void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
     lease_failed(*slot, {false, {}, "forwarder ended"});
     return turn();
   }
-  if (!link.ready()) {
+  if (!link.ready() || !(conditions || slot->spec.on_this_machine)) {
     for_link.push_back(handover);
+    return turn();
+  }
+  const Permit permit = permission_of(*slot).permit;
+  if (permit == Permit::kNothing || (permit == Permit::kUrgent && !slot->urgent_only)) {
+    take_back(*slot);
     return turn();
   }
   std::vector<OutgoingRow> rows;
@@ -270,6 +290,7 @@ void Scheduler::Impl::lease_failed(Slot& slot, const Failure& failure) {
     log::warn(failure.hold ? "destination_held" : "delivery_postponed",
               {{"destination", slot.spec.name}, {"cause", failure.error}});
   }
+  slot.by_hand = false;
   if (slot.out) unreleased.push_back(slot.out->store_lease);
   slot.out.reset();
   if (slot.removed) give_up(slot);

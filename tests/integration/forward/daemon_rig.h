@@ -24,6 +24,7 @@
 #include "base/bytes.h"
 #include "event/event.h"
 #include "loop/loop.h"
+#include "schedule/destination.h"
 #include "schedule/queue_number.h"
 #include "schedule/scheduler.h"
 #include "store/store_thread.h"
@@ -121,25 +122,57 @@ class ScriptedForwarder {
     return seen_;
   }
 
+  // Now, and after each greeting to come.
+  void say(v1::Network network,
+           v1::Power power = v1::POWER_UNSPECIFIED,
+           std::uint32_t percent = 0) {
+    const std::lock_guard lock(mutex_);
+    conditions_.emplace();
+    v1::Conditions* conditions = conditions_->mutable_conditions();
+    conditions->set_network(network);
+    conditions->set_power(power);
+    conditions->set_battery_percent(percent);
+    if (link_ >= 0) write_message(link_, *conditions_);
+  }
+
+  void say_route_change() {
+    v1::FromForwarder message;
+    message.mutable_route_change();
+    const std::lock_guard lock(mutex_);
+    write_message(link_, message);
+  }
+
+  void say_nothing() {
+    const std::lock_guard lock(mutex_);
+    conditions_.reset();
+  }
+
   int connections() const { return connections_; }
 
   int ended() const { return ended_; }
 
  private:
+  static v1::FromForwarder unspecified() {
+    v1::FromForwarder message;
+    message.mutable_conditions();
+    return message;
+  }
+
   void serve() {
     for (;;) {
       const UniqueFd link(::accept(listener_.get(), nullptr, nullptr));
       if (!link) return;
       ++connections_;
+      v1::FromForwarder hello;
+      hello.mutable_hello()->set_protocol(protocol_);
+      hello.mutable_hello()->set_version("scripted");
       {
         const std::lock_guard lock(mutex_);
         if (closing_) return;
         link_ = link.get();
+        write_message(link_, hello);
+        if (conditions_) write_message(link_, *conditions_);
       }
-      v1::FromForwarder hello;
-      hello.mutable_hello()->set_protocol(protocol_);
-      hello.mutable_hello()->set_version("scripted");
-      write_message(link.get(), hello);
       while (serve_one(link.get())) {
       }
       const std::lock_guard lock(mutex_);
@@ -171,6 +204,7 @@ class ScriptedForwarder {
   mutable std::mutex mutex_;
   std::deque<Answer> script_;
   std::vector<v1::ToForwarder> seen_;
+  std::optional<v1::FromForwarder> conditions_ = unspecified();
   int link_ = -1;
   bool closing_ = false;
   std::atomic<int> connections_ = 0;

@@ -29,6 +29,9 @@ TEST(Load, AnEmptyFileGivesTheDefaultsOfTheContract) {
   EXPECT_EQ(config.forward.retry_delay_min, std::chrono::milliseconds(1000));
   EXPECT_EQ(config.forward.retry_delay_max, std::chrono::seconds(300));
   EXPECT_EQ(config.forward.request_timeout, std::chrono::seconds(30));
+  EXPECT_EQ(config.forward.metered, Sending::kUrgent);
+  EXPECT_EQ(config.forward.roaming, Sending::kNever);
+  EXPECT_EQ(config.forward.battery_min_percent, 20u);
   EXPECT_TRUE(config.gateway.enabled);
   EXPECT_EQ(config.gateway.grpc_socket, "/runtime/grpc.sock");
   EXPECT_EQ(config.gateway.grpc_listen, "");

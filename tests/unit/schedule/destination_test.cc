@@ -348,6 +348,49 @@ TEST_F(DestinationTest, ExtremeNumbersInAStateDoNoHarm) {
   EXPECT_EQ(destination_.step(1000).kind, Kind::kLease);
 }
 
+TEST_F(DestinationTest, WhatWasKeptBackLeavesSpreadOverAFewSeconds) {
+  std::set<BootMs> times;
+  for (int i = 0; i < 50; ++i) {
+    destination_.queue_is(1000, 1000);
+    ASSERT_EQ(step().kind, Kind::kLease);
+    destination_.released(clock_.boot_ms());
+    const Action action = step();
+    if (action.kind == Kind::kWait) times.insert(action.until - clock_.boot_ms());
+    // The next word is no reason to draw again.
+    destination_.released(clock_.boot_ms());
+    EXPECT_EQ(step().until, action.until);
+    clock_.advance(Destination::kReturnMax);
+  }
+  EXPECT_GT(times.size(), 40u);
+  EXPECT_LE(*times.rbegin(), Destination::kReturnMax.count());
+}
+
+TEST_F(DestinationTest, ARowThatMayNotLeaveNowIsDueAsSoonAsItMay) {
+  destination_.queue_is(1, 1);
+  pass_wait();
+  destination_.leasing();
+  destination_.postponed();
+  EXPECT_EQ(step().kind, Kind::kLease);
+  EXPECT_EQ(destination_.state(), State::kWaiting);
+  EXPECT_EQ(destination_.attempt(), 1u);
+}
+
+TEST_F(DestinationTest, ANetworkThatReturnsBringsTheRetryForwardButNotBeforeRetryAfter) {
+  destination_.queue_is(1, 1);
+  for (int i = 0; i < 12; ++i) fail({});
+  for (int i = 0; i < 50; ++i) {
+    fail({});
+    destination_.retry_soon(clock_.boot_ms());
+    const auto next = *destination_.next_attempt();
+    EXPECT_LE(next, clock_.boot_ms() + Destination::kReturnMax.count());
+    destination_.retry_soon(clock_.boot_ms());
+    EXPECT_EQ(destination_.next_attempt(), next);
+  }
+  fail({false, 40s, ""});
+  destination_.retry_soon(clock_.boot_ms());
+  EXPECT_GE(*destination_.next_attempt(), clock_.boot_ms() + 40'000);
+}
+
 TEST_F(DestinationTest, ErrorTextIsBounded) {
   destination_.queue_is(1, 1);
   fail({false, 0ms, std::string(100000, 'x')});
