@@ -105,10 +105,10 @@ class Gate:
     lease stays out. open: bytes go through to the real server.
     """
 
-    def __init__(self):
+    def __init__(self, address="127.0.0.1"):
         self.mode = "dead"
         self.target = None
-        self.listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.listening = socket.create_server((address, 0), backlog=64)
         self.port = self.listening.getsockname()[1]
         self.lock = threading.Lock()
         self.unanswered = set()  # connections with a request that nobody has answered yet
