@@ -1,6 +1,8 @@
 // The real telemetryd and telemetryd-forward against the telemetry-kit server that others run:
 // everything is delivered or parked with its reason, and nothing keeps the rest waiting.
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "integration/daemon/session.h"
@@ -180,6 +182,28 @@ TEST_F(KitUpstream, ABatchThatIsTooLargeIsDividedUntilItPasses) {
   EXPECT_EQ(flush().status, 200);
   expect_ledger(400, 0, 0);
   EXPECT_EQ(server_.stored(), names(400));
+}
+
+TEST_F(KitUpstream, AfterAStartWhatIsTooLargeIsNotSentAgain) {
+  constexpr std::size_t kBytesMax = 20'000;
+  const auto refused = [&] {
+    const auto seen = server_.seen();
+    return std::ranges::count_if(
+        seen, [&](const SeenRequest& request) { return request.body.size() > kBytesMax; });
+  };
+  start();
+  server_.body_bytes_max(kBytesMax);
+  track(names(200));
+  EXPECT_EQ(flush().status, 200);
+  const auto before = refused();
+  EXPECT_GT(before, 0);
+
+  EXPECT_EQ(daemon_->terminate(), 0);
+  daemon_.emplace(home_);
+  track(names(200, "f"));
+  EXPECT_EQ(flush().status, 200);
+  EXPECT_EQ(refused(), before);
+  EXPECT_EQ(server_.stored().size(), 400u);
 }
 
 TEST_F(KitUpstream, OneEventThatIsTooLargeWaitsUntilAnotherIsAcceptedAndIsParkedThen) {
