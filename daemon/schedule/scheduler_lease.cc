@@ -121,8 +121,11 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
 // The others are next, if they may leave; or the rest of the search, in which case nobody else
 // waits.
 void Scheduler::Impl::nothing_urgent(Slot& slot, const StoreAnswer& answer) {
+  const bool young = answer.lease->due_boot_ms.has_value();
+  // Nothing but such a row may leave, so it is waited for as all are that are too young.
+  if (young && permission_of(slot).permit == Permit::kUrgent) return nothing_lent(slot, answer);
   const bool unfinished = answer.lease->unfinished || slot.urged_by > answer.queues_number;
-  slot.may_be_urgent = unfinished;
+  slot.may_be_urgent = unfinished || young;
   slot.machine.postponed();
   slot_free(slot);
 }

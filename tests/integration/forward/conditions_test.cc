@@ -84,6 +84,22 @@ TEST_F(SchedulerConditions, AForwarderThatKnowsNothingOfConditionsDelivers) {
   run_until([&] { return delivered() == 1000; });
 }
 
+TEST_F(SchedulerConditions, AnUrgentRowThatIsTooYoungLeavesWhenItIsOfAge) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  forwarder.say(v1::NETWORK_METERED);
+  start_scheduler();
+  append("tool", 1000);
+  wait_for_rule("metered");
+  min_age_ = 1h;
+  append("tool", 1, true);
+  run_until([&] { return status().next_attempt_s.has_value(); });
+  EXPECT_EQ(delivered(), 0);
+
+  clock_.advance(1h + 10min);
+  append("other", 1);
+  run_until([&] { return delivered() == 1; });
+}
+
 TEST_F(SchedulerConditions, RoamingKeepsUrgentRowsBackToo) {
   ScriptedForwarder forwarder(socket_path(), deliver);
   forwarder.say(v1::NETWORK_ROAMING);
