@@ -3,6 +3,7 @@
 
 #include "ctl/admin_client.h"
 #include "ctl/destination_file.h"
+#include "ctl/destination_text.h"
 #include "ctl/session.h"
 #include "ctl/status_text.h"
 
@@ -34,6 +35,20 @@ Result<int> list_destinations(Session& session) {
                     ? fmt::format("No destination is configured. To add one: {}\n", kAddDestination)
                     : table.text());
   return kOk;
+}
+
+Result<int> show_destination(Session& session, const std::string& name) {
+  AdminClient admin(session.socket);
+  TELEMETRYD_ASSIGN(const nlohmann::json answer, admin.get("/v1/destinations"));
+  for (const auto& destination : member_in(answer, "destinations")) {
+    if (text_in(destination, "name") != name) continue;
+    session.print(session.json ? destination.dump(2) + "\n" : destination_text(destination));
+    return kOk;
+  }
+  return fail(
+      ErrorCode::kNotFound,
+      fmt::format("no destination '{}'; telemetryctl destination list shows those there are",
+                  name));
 }
 
 Result<int> test_destination(Session& session, const std::string& name) {
@@ -181,6 +196,12 @@ void add_destination(CLI::App& root, Command& chosen) {
   noun->require_subcommand(1);
   noun->add_subcommand("list", "List them and their state")->callback([&chosen] {
     chosen = list_destinations;
+  });
+  auto* show = noun->add_subcommand("show", "Print everything that is known of one");
+  auto shown = std::make_shared<std::string>();
+  show->add_option("NAME", *shown, "Which")->required();
+  show->callback([&chosen, shown] {
+    chosen = [shown](Session& session) { return show_destination(session, *shown); };
   });
   add_add(*noun, chosen);
   auto* test = noun->add_subcommand("test", "Connect and authenticate without sending events");

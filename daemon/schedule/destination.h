@@ -116,8 +116,12 @@ class Destination {
   // The lease's attempt number: 1 for a first try.
   std::uint32_t attempt() const { return outage_.failures() + 1; }
 
-  // How many events the next lease may hold.
-  std::uint32_t events_max() const { return ramp_.value_or(timing_.batch_events_max); }
+  // How many events the next lease may hold. Whoever looks for the event at which an upstream fails
+  // needs others beside it.
+  std::uint32_t events_max(BootMs now) const {
+    if (outage_.suspect_events(now)) return timing_.batch_events_max;
+    return ramp_.value_or(timing_.batch_events_max);
+  }
 
   const Outage& outage() const { return outage_; }
 

@@ -64,7 +64,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
     store::LeaseRequest request;
     request.apps = std::move(wanted);
     request.held = hooks.held();
-    request.events_max = slot.machine.events_max();
+    request.events_max = slot.machine.events_max(clock.boot_ms());
     request.bytes_max = std::min(options.batch_bytes_max, kLeaseBytesMax);
     if (hooks.min_age) request.min_age = hooks.min_age();
     request.urgent_only = slot.urgent_only = urgent_only;

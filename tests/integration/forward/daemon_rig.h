@@ -251,6 +251,7 @@ class DaemonRig : public ::testing::Test {
     store::Options options;
     options.state_dir = dir_ / "state";
     options.wal_pregrow_bytes = 0;
+    options.event_age_max = event_age_max_;
     return options;
   }
 
@@ -398,6 +399,7 @@ class DaemonRig : public ::testing::Test {
   std::string route_ = "main";
   std::set<std::pair<std::uint32_t, std::string>> held_;
   std::chrono::milliseconds min_age_{0};
+  std::chrono::milliseconds event_age_max_{0};
   bool identity_known_ = true;
   bool busy_ = false;
   std::unique_ptr<store::StoreThread> store_;

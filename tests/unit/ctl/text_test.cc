@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "ctl/destination_text.h"
 #include "ctl/event_text.h"
 #include "ctl/ledger_text.h"
 #include "ctl/status_text.h"
@@ -76,6 +77,53 @@ TEST(Status, SaysWhyADestinationWaitsAndForHowLong) {
       std::string::npos)
       << text;
   EXPECT_NE(text.find("12 events waiting"), std::string::npos);
+}
+
+TEST(DestinationText, SaysEverythingOnALineOfItsOwn) {
+  const Json destination = {{"name", "main"},
+                            {"kind", "native"},
+                            {"state", "backoff"},
+                            {"waiting_for", nullptr},
+                            {"apps", {"tool", "other"}},
+                            {"queued_events", 12},
+                            {"queued_bytes", 2048},
+                            {"oldest_age_s", 90},
+                            {"next_attempt_s", 5},
+                            {"attempts", 3},
+                            {"failing_s", 7200},
+                            {"cause", "connect"},
+                            {"first_error", "no route"},
+                            {"last_error", "connection refused"},
+                            {"last_success", nullptr},
+                            {"muted_s", {{"loud", 60}}},
+                            {"certificate_expires", "2027-01-01T00:00:00Z"}};
+  EXPECT_EQ(destination_text(destination),
+            "main (native)\n"
+            "  state                backoff\n"
+            "  waiting              12 events, 2.0 KiB, the oldest for 1 min 30 s\n"
+            "  next attempt         in 5 s\n"
+            "  last success         never\n"
+            "  failing              for 2 h 0 min, 3 attempts\n"
+            "  cause                connect\n"
+            "  first error          no route\n"
+            "  last error           connection refused\n"
+            "  unwanted now         loud, for 1 min 0 s\n"
+            "  apps                 tool, other\n"
+            "  our certificate      expires 2027-01-01T00:00:00Z\n");
+}
+
+TEST(DestinationText, LeavesOutWhatThereIsNothingToSayOf) {
+  EXPECT_EQ(destination_text({{"name", "main"},
+                              {"kind", "file"},
+                              {"state", "idle"},
+                              {"queued_events", 0},
+                              {"attempts", 0},
+                              {"last_success", "2026-01-01T00:00:00Z"}}),
+            "main (file)\n"
+            "  state                idle\n"
+            "  waiting              nothing\n"
+            "  last success         2026-01-01T00:00:00Z\n"
+            "  apps                 none has sent events yet\n");
 }
 
 TEST(Status, NamesTheAppThatHasNoDestination) {

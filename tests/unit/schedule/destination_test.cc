@@ -251,15 +251,23 @@ TEST_F(DestinationTest, ABacklogFromBeforeAStartIsSyncedSoonButNotBeforeABackoff
 TEST_F(DestinationTest, AnOutageEndsWithSmallBatchesThatDouble) {
   destination_.queue_is(100000, 10);
   for (int i = 0; i < 2; ++i) fail({false, 0s, "refused", Cause::kConnect});
-  EXPECT_EQ(destination_.events_max(), 1000u) << "a hiccup is no outage";
+  EXPECT_EQ(destination_.events_max(clock_.boot_ms()), 1000u) << "a hiccup is no outage";
   fail({false, 0s, "refused", Cause::kConnect});
   std::vector<std::uint32_t> sizes;
   for (int i = 0; i < 8; ++i) {
-    sizes.push_back(destination_.events_max());
+    sizes.push_back(destination_.events_max(clock_.boot_ms()));
     destination_.leasing();
     destination_.delivered(clock_.unix_ms());
   }
   EXPECT_EQ(sizes, (std::vector<std::uint32_t>{16, 32, 64, 128, 256, 512, 1000, 1000}));
+}
+
+TEST_F(DestinationTest, WhoLooksForTheEventAtFaultGetsWholeBatches) {
+  destination_.queue_is(100000, 10);
+  for (int i = 0; i < 4; ++i) fail({false, 0s, "status 500", Cause::kServer});
+  EXPECT_EQ(destination_.events_max(clock_.boot_ms()), Destination::kRampEventsFirst);
+  clock_.advance(24h);
+  EXPECT_EQ(destination_.events_max(clock_.boot_ms()), 1000u);
 }
 
 TEST_F(DestinationTest, AThousandComeBackSpreadAfterAnOutage) {
@@ -276,7 +284,7 @@ TEST_F(DestinationTest, AThousandComeBackSpreadAfterAnOutage) {
     const Action action = one.step(clock_.boot_ms());
     const BootMs wait = action.kind == Kind::kWait ? action.until - clock_.boot_ms() : 0;
     ASSERT_LE(wait, 300000);
-    EXPECT_EQ(one.events_max(), Destination::kRampEventsFirst);
+    EXPECT_EQ(one.events_max(clock_.boot_ms()), Destination::kRampEventsFirst);
     ++buckets[static_cast<std::size_t>(std::min<BootMs>(9, wait / 30000))];
   }
   // 100 expected in each tenth of the time; five standard deviations of room.
