@@ -53,10 +53,10 @@ std::string trouble(const Json& destination) {
 
 std::string muted(const Json& destination) {
   std::string out;
-  for (const auto& [app, seconds] : member_in(destination, "muted_s").items()) {
-    if (!seconds.is_number_unsigned()) continue;
-    const auto left = duration_text(std::chrono::seconds(seconds.get<std::uint64_t>()));
-    out += line("unwanted now", fmt::format("{}, for {}", printable(app), left));
+  const auto& apps = member_in(destination, "muted_s");
+  for (const auto& entry : apps.items()) {
+    const auto left = duration_in(apps, entry.key().c_str());
+    out += line("unwanted now", fmt::format("{}, for {}", printable(entry.key()), left));
   }
   return out;
 }
