@@ -92,6 +92,9 @@ void Forwarder::reload() {
   for (const config::Destination& destination : loaded.config->destinations) {
     if (auto sink = make_sink(destination, context)) sinks[destination.name] = std::move(sink);
   }
+  world_.by_proxy(std::ranges::any_of(loaded.config->destinations, [](const auto& destination) {
+    return !destination.proxy.empty();
+  }));
   // Sinks with a request under way live on in its callback.
   sinks_ = std::move(sinks);
 }

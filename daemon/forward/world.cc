@@ -9,8 +9,7 @@
 namespace telemetryd::forward {
 namespace {
 
-// A proxy on this machine may reach what we have no route to.
-bool behind_proxy() {
+bool proxy_of_environment() {
   for (const char* name : {"https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"}) {
     const char* value = std::getenv(name);
     if (value != nullptr && *value != '\0') return true;
@@ -30,7 +29,10 @@ bool same(const v1::Conditions& a, const v1::Conditions& b) {
 }  // namespace
 
 World::World(const Clock& clock)
-    : clock_(clock), first_by_(clock.boot_ms() + kFirstMax.count()), bus_(clock) {
+    : clock_(clock),
+      first_by_(clock.boot_ms() + kFirstMax.count()),
+      bus_(clock),
+      proxy_(proxy_of_environment()) {
   auto routes = Routes::open();
   if (!routes) {
     log::debug("routes_unknown", {{"cause", routes.error().message()}});
@@ -40,8 +42,13 @@ World::World(const Clock& clock)
   look_at_routes();
 }
 
+void World::by_proxy(bool any) {
+  proxy_ = any || proxy_of_environment();
+  if (routes_) look_at_routes();
+}
+
 void World::look_at_routes() {
-  way_out_ = behind_proxy() ? std::nullopt : Routes::way_out();
+  way_out_ = proxy_ ? std::nullopt : Routes::way_out();
 }
 
 std::vector<pollfd> World::descriptors() const {

@@ -30,6 +30,10 @@ class World {
 
   explicit World(const Clock& clock);
 
+  // Whether a destination is reached by a proxy: one on this machine may have a way where we have
+  // no route.
+  void by_proxy(bool any);
+
   // What to wait for now, and until when at most.
   std::vector<pollfd> descriptors() const;
   std::optional<BootMs> deadline() const;
@@ -48,6 +52,7 @@ class World {
   BootMs first_by_;
   std::optional<Routes> routes_;
   SystemBus bus_;
+  bool proxy_;
   std::optional<bool> way_out_;
   std::optional<BootMs> routes_again_;  // until then their changes wait
   bool routes_changed_ = false;

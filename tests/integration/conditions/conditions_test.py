@@ -87,7 +87,7 @@ class Machine(rigs.Rig):
 
     def start(self, more="", **forward):
         upstream = self.destination_at_server("upstream").replace("127.0.0.1", ADDRESS)
-        self.write_config(upstream + "allow_plain_http = true\n", f'[[route]]\napp = "{APP}"\ndestination = "upstream"\n')
+        self.write_config(upstream + "allow_plain_http = true\n" + more, f'[[route]]\napp = "{APP}"\ndestination = "upstream"\n')
         text = self.config.read_text()
         for key, value in forward.items():
             text = "\n".join(line for line in text.splitlines() if not line.startswith(f"{key} ="))
@@ -223,6 +223,16 @@ class ConditionsTest(unittest.TestCase):
         finally:
             ip("address", "add", f"{ADDRESS}/24", "dev", "up0")
         self.wait_delivered(1)
+
+    def test_a_proxy_on_this_machine_is_tried_without_any_route(self):
+        ip("address", "del", f"{ADDRESS}/24", "dev", "up0")
+        try:
+            self.machine.start(more='proxy = "http://127.0.0.1:9"\n')
+            self.machine.send("plain")
+            self.wait(lambda: self.machine.destination()["cause"] == "proxy", "a try through the proxy")
+            self.assertEqual(self.machine.destination()["waiting_for"], None)
+        finally:
+            ip("address", "add", f"{ADDRESS}/24", "dev", "up0")
 
 
 def make_link(name, address):
