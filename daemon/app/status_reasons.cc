@@ -79,10 +79,11 @@ std::vector<std::string> reasons(const Observed& observed) {
     }
     if (destination.state != "held" && destination.state != "backoff") continue;
     out.push_back(fmt::format(
-        "destination {} is {} after {} failed attempts: {}",
+        "destination {} is {} after {} failed {}: {}",
         destination.name,
-        destination.state,
+        destination.state == "backoff" ? "in backoff" : destination.state,
         destination.attempts,
+        destination.attempts == 1 ? "attempt" : "attempts",
         destination.last_error.empty() ? "no error was given" : destination.last_error));
   }
   for (const AppQueue& app : observed.apps) {

@@ -49,6 +49,18 @@ TEST(StatusReasons, NameAHeldDestinationWithItsError) {
   EXPECT_TRUE(not_ready(observed).empty());
 }
 
+TEST(StatusReasons, SpeakOfOneFailedAttemptAsOfOne) {
+  Observed observed = healthy();
+  schedule::DestinationStatus destination;
+  destination.name = "home";
+  destination.state = "backoff";
+  destination.attempts = 1;
+  destination.last_error = "refused";
+  observed.destinations = {destination};
+  ASSERT_EQ(reasons(observed).size(), 1u);
+  EXPECT_EQ(reasons(observed)[0], "destination home is in backoff after 1 failed attempt: refused");
+}
+
 TEST(StatusReasons, NameAnAppThatTheUpstreamDoesNotWant) {
   Observed observed = healthy();
   schedule::DestinationStatus destination;
