@@ -70,6 +70,7 @@ class StoreModel : public StoreTest {
       } else {
         group.push_back(
             frame(clients_[id], number, bodies(id, number), static_cast<event::Class>(pick(3))));
+        if (pick(8) == 0) group.back().urgency = event::Urgency::kUrgent;
       }
       expected.push_back(answer(group.back(), id, water));
     }
@@ -142,11 +143,15 @@ class StoreModel : public StoreTest {
     if (pick(2) == 0) request.apps.push_back("shop");
     if (pick(2) == 0) request.apps.push_back("mail");
     if (pick(5) == 0) request.held.insert({1000, pick(2) == 0 ? "" : "shop"});
+    request.urgent_only = pick(5) == 0;
+    if (pick(5) == 0) request.min_age = std::chrono::milliseconds(pick(20'000));
     auto lent = lease(request);
     store::Seq last = 0;
     for (const store::LeasedRow& row : lent.rows) {
       ASSERT_GT(row.meta.seq, last) << "a lease is out of order";
       last = row.meta.seq;
+      ASSERT_TRUE(!request.urgent_only || row.meta.urgency == event::Urgency::kUrgent);
+      ASSERT_GE(clock_.boot_ms() - row.meta.accepted_boot_ms, request.min_age.count());
       ASSERT_FALSE(request.held.contains({row.meta.uid, ""}));
       ASSERT_FALSE(request.held.contains({row.meta.uid, row.meta.app}));
       for (const auto& [id, lease] : leases_) {
@@ -154,6 +159,32 @@ class StoreModel : public StoreTest {
       }
     }
     if (lent.id != 0) leases_[lent.id] = {std::move(lent.rows)};
+  }
+
+  // Whatever was asked for before: nothing that waits is passed over for ever.
+  void deliver_everything() {
+    while (!leases_.empty()) release_one();
+    for (;;) {
+      const auto lent = lease(lease_of({"shop", "mail"}, 50));
+      if (lent.id == 0) break;
+      for (const store::LeasedRow& row : lent.rows) delivered_ += row.count;
+      settle(lent.id);
+    }
+    for (auto& [id, queue] : queued_) queue.clear();
+  }
+
+  void drop_some_dead() {
+    store::DeadQuery query;
+    if (pick(2) == 0) query.app = pick(2) == 0 ? "shop" : "mail";
+    if (pick(2) == 0) query.uid = static_cast<std::uint32_t>(1000 + pick(3));
+    query.limit = static_cast<std::uint32_t>(1 + pick(5));
+    const auto found = store_->dead_letters(query);
+    ASSERT_TRUE(found);
+    const auto moved = store_->drop_dead(query);
+    ASSERT_TRUE(moved);
+    ASSERT_EQ(moved->events, found->size());
+    parked_ -= static_cast<std::int64_t>(moved->events);
+    dropped_ += static_cast<std::int64_t>(moved->events);
   }
 
   std::uint8_t sender_of(const std::string& body) {
@@ -286,7 +317,8 @@ class StoreModel : public StoreTest {
     if (what < 880) return erase_user();
     if (what < 900) return decide();
     if (what < 920) return report();
-    if (what < 935) return say_goodbye();
+    if (what < 930) return say_goodbye();
+    if (what < 935) return drop_some_dead();
     if (what < 950) return save_state();
     if (what < 953) return flood();
     if (what < 980) {
@@ -301,6 +333,7 @@ class StoreModel : public StoreTest {
     EXPECT_EQ(account("accepted"), accepted_);
     EXPECT_EQ(account("delivered"), delivered_);
     EXPECT_EQ(account("parked"), parked_);
+    EXPECT_EQ(account("dropped", "dead_letter"), dropped_);
     EXPECT_EQ(account("erased", "withdrawn"), erased_);
     EXPECT_EQ(store::machine_total(store_->ledger().value()).total("evicted"), evicted_);
     EXPECT_EQ(store::machine_total(store_->ledger().value()).total("lost_by_client"),
@@ -341,6 +374,7 @@ class StoreModel : public StoreTest {
   std::int64_t accepted_ = 0;
   std::int64_t delivered_ = 0;
   std::int64_t parked_ = 0;
+  std::int64_t dropped_ = 0;
   std::int64_t erased_ = 0;
   std::int64_t evicted_ = 0;
   std::int64_t lost_by_client_ = 0;
@@ -359,6 +393,8 @@ TEST_F(StoreModel, BehavesLikeAPlainMap) {
   notice_eviction();
   compare();
   EXPECT_GT(evicted_, 0);
+  deliver_everything();
+  compare();
 }
 
 }  // namespace
