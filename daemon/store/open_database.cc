@@ -114,6 +114,9 @@ Result<void> pregrow_wal(const std::string& wal, const std::string& vfs, std::ui
   TELEMETRYD_ASSIGN(VfsFile file, VfsFile::open(wal, vfs));
   TELEMETRYD_ASSIGN(const std::uint64_t size, file.size());
   if (size != 0) return {};
+  // If SQLite has just cut it to nothing, that must be on disk first: zeros that get there alone
+  // would leave a beginning of the old log, which is older than the database by now.
+  TELEMETRYD_TRY(file.sync());
   const std::string zeros(std::min<std::uint64_t>(kZeroBytes, bytes), '\0');
   for (std::uint64_t offset = 0; offset < bytes; offset += zeros.size()) {
     const std::uint64_t step = std::min<std::uint64_t>(zeros.size(), bytes - offset);
