@@ -72,7 +72,8 @@ void wake_scheduler(Parts& parts, const std::string& app) {
       if (!app.empty() && name != app) continue;
       const auto queue = store.queue(name);
       if (queue && queue->events > 0) {
-        parts.queue_news.tell({name, queue->events, queue->bytes, false});
+        // Some of them may be urgent; nobody has looked.
+        parts.queue_news.tell({name, queue->events, queue->bytes, true});
       }
     }
   });

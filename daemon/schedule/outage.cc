@@ -28,6 +28,19 @@ bool is_absence(Cause cause) {
   }
 }
 
+// The upstream was there and said something else.
+bool is_other_answer(Cause cause) {
+  switch (cause) {
+    case Cause::kAuthentication:
+    case Cause::kEndpoint:
+    case Cause::kRateLimit:
+    case Cause::kSize:
+    case Cause::kBadRequest:
+    case Cause::kUnexpectedAnswer: return true;
+    default: return false;
+  }
+}
+
 void persist_time(json& state, const char* member, std::optional<BootMs> since, BootMs now) {
   if (since) state[member] = std::max<BootMs>(0, now - *since);
 }
@@ -53,11 +66,9 @@ void Outage::failed(BootMs now, Cause cause, std::string_view error) {
     since_ = now;
     first_error_ = last_error_;
   }
-  if (cause != Cause::kServer) {
-    server_since_.reset();
-  } else if (!server_since_) {
-    server_since_ = now;
-  }
+  // A night without a network says nothing about the upstream.
+  if (is_other_answer(cause)) server_since_.reset();
+  if (cause == Cause::kServer && !server_since_) server_since_ = now;
 }
 
 std::optional<milliseconds> Outage::lasted(BootMs now) const {
@@ -66,7 +77,7 @@ std::optional<milliseconds> Outage::lasted(BootMs now) const {
 }
 
 bool Outage::suspect_events(BootMs now) const {
-  return server_since_ && now - *server_since_ >= kSuspectAfter.count();
+  return cause_ == Cause::kServer && server_since_ && now - *server_since_ >= kSuspectAfter.count();
 }
 
 bool Outage::was_away() const {

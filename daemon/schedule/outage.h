@@ -64,7 +64,7 @@ class Outage {
   std::string first_error_;
   std::string last_error_;
   std::optional<BootMs> since_;
-  std::optional<BootMs> server_since_;  // of an unbroken row of Cause::kServer
+  std::optional<BootMs> server_since_;  // since then it said nothing but Cause::kServer
 };
 
 }  // namespace telemetryd::schedule

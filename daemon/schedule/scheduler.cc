@@ -292,7 +292,9 @@ void Scheduler::Impl::serve_link(BootMs now, std::optional<BootMs>& wake_at) {
 bool Scheduler::Impl::retries_within_an_hour(BootMs now) const {
   return std::ranges::any_of(slots, [&](const auto& slot) {
     const Destination& machine = slot.second->machine;
-    if (machine.state() != Destination::State::kBackoff) return false;
+    const bool failed = machine.state() == Destination::State::kBackoff ||
+                        machine.state() == Destination::State::kHeld;
+    if (!failed) return false;
     const auto next = machine.next_attempt();
     return next && *next - now <= BootMs{3600} * 1000;
   });

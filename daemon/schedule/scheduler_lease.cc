@@ -307,7 +307,8 @@ void Scheduler::Impl::on_link_end(const std::string& why) {
   std::vector<Slot*> hit;
   for (auto& [name, slot] : slots) {
     // Those whose lease was out, and those that were due and now must wait as well.
-    const bool waits_for_link = !slot->busy && slot->machine.step(now).kind == Action::Kind::kLease;
+    const bool waits_for_link = !slot->busy && slot->waits_for.empty() &&
+                                slot->machine.step(now).kind == Action::Kind::kLease;
     if (slot->out || waits_for_link) hit.push_back(slot.get());
   }
   for_link.clear();

@@ -84,6 +84,10 @@ struct LeasedPart {
   std::uint32_t count = 0;
   std::uint32_t row_count = 0;
   std::uint64_t row_bytes = 0;
+  bool urgent = false;
+
+  // With it the row has left.
+  bool ends_row() const { return first_index + count >= row_count; }
 };
 
 struct Candidate {
@@ -98,10 +102,11 @@ struct Cursor {
   Seq oldest_from = 0;  // no row of the app before it
   std::set<std::uint32_t> held;
 
-  // Rows from `seq` on may be due again.
-  void back_to(Seq seq) {
+  // The row may be due again. One that is not urgent leaves the search for those where it is: it
+  // would never get past a backlog that is delivered meanwhile.
+  void back_to(Seq seq, bool urgent) {
     lease_from = std::min(lease_from, seq);
-    urgent_from = std::min(urgent_from, seq);
+    if (urgent) urgent_from = std::min(urgent_from, seq);
   }
 };
 

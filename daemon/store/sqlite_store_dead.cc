@@ -42,7 +42,7 @@ std::optional<Kind> kind_of(std::string_view blob) {
 Result<std::vector<DeadLetter>> SqliteStore::find_dead(const DeadQuery& query) {
   TELEMETRYD_ASSIGN(Statement select,
                     db_.prepare("SELECT id, uid, app, destination, parked_unix_ms, reason, "
-                                "context, blob FROM dead WHERE id>? AND id<=? ORDER BY id"));
+                                "context, blob, seq FROM dead WHERE id>? AND id<=? ORDER BY id"));
   std::vector<DeadLetter> letters;
   const std::uint32_t limit = std::min(query.limit, kDeadLettersMax);
   std::uint64_t bytes = 0;
@@ -53,6 +53,8 @@ Result<std::vector<DeadLetter>> SqliteStore::find_dead(const DeadQuery& query) {
     const auto uid = static_cast<std::uint32_t>(rows.integer(1));
     const std::string& app = books_.name(rows.integer(2));
     if (query.uid && uid != *query.uid) continue;
+    // As good as gone; a replay would carry it out of the erasure's reach.
+    if (waits_for_erasure(static_cast<Seq>(rows.integer(8)), uid, app)) continue;
     if (!query.app.empty() && app != query.app) continue;
     if (!query.destination.empty() && rows.text(3) != query.destination) continue;
     letters.push_back({.id = rows.integer(0),
@@ -90,8 +92,9 @@ ReplayPlan SqliteStore::plan_replay(std::vector<DeadLetter> letters) {
   for (DeadLetter& letter : letters) {
     const auto app = books_.find(letter.app);
     std::string blob = framed_event(letter.event);
-    const auto kind = app ? kind_of(blob) : std::nullopt;
-    if (!kind) {
+    const auto kind = kind_of(blob);
+    // What stands in for an app whose name is lost has no destination.
+    if (!kind || !app || letter.app == kOtherApp) {
       ++plan.unreadable;
       continue;
     }

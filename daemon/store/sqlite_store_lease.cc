@@ -150,7 +150,7 @@ Result<Seq> SqliteStore::skip_unreadable(Seq at, const Error& cause) {
 void SqliteStore::retry_unreadable() {
   const auto from = unreadable_.forget_due(clock_.boot_ms());
   if (!from) return;
-  for (auto& [app, cursor] : cursors_) cursor.back_to(*from);
+  for (auto& [app, cursor] : cursors_) cursor.back_to(*from, true);
   // Nor has anybody counted what could not be read.
   if (*from < shares_looked_) count_shares_anew();
 }
@@ -168,7 +168,7 @@ Seq SqliteStore::open_cursors(const LeaseRequest& request, std::map<AppId, Curso
     if (cursor.held != held) {
       // Rows passed over because they were held may be due now.
       cursor.held = std::move(held);
-      cursor.back_to(0);
+      cursor.back_to(0, true);
     }
     cursors[*app] = &cursor;
     from = std::min(from, search_from(cursor, request));
@@ -336,7 +336,8 @@ Result<Lease> SqliteStore::lease(const LeaseRequest& request) {
                        lent->first_index,
                        lent->count,
                        row->count,
-                       row->bytes});
+                       row->bytes,
+                       row->urgency == event::Urgency::kUrgent});
       lease.events += lent->count;
       lease.bytes += lent->events.size();
       lease.rows.push_back(std::move(*lent));

@@ -103,6 +103,11 @@ Result<void> SqliteStore::settle(const Settlement& settlement) {
   }
   const std::vector<LeasedPart> parts = lease->second;
   TELEMETRYD_TRY(settle_now(settlement, parts));
+  // What has left cannot become due again.
+  std::erase_if(lease->second, [this](const LeasedPart& part) {
+    if (part.ends_row()) leased_.erase(part.seq);
+    return part.ends_row();
+  });
   release(settlement.lease);
   return {};
 }
@@ -160,7 +165,7 @@ void SqliteStore::end_lease(LeaseId id) {
   if (lease == leases_.end()) return;
   for (const LeasedPart& part : lease->second) {
     leased_.erase(part.seq);
-    cursors_[part.app].back_to(part.seq);
+    cursors_[part.app].back_to(part.seq, part.urgent);
   }
   leases_.erase(lease);
 }

@@ -33,11 +33,20 @@ TEST(Outage, EventsAreSuspectAfterADayOfNothingButServerErrors) {
   outage.failed(23 * kHour, Cause::kServer, "status 500");
   EXPECT_FALSE(outage.suspect_events(24 * kHour - 1));
   EXPECT_TRUE(outage.suspect_events(24 * kHour));
-  outage.failed(25 * kHour, Cause::kConnect, "refused");
+  outage.failed(25 * kHour, Cause::kBadRequest, "status 400");
   EXPECT_FALSE(outage.suspect_events(25 * kHour));
   outage.failed(26 * kHour, Cause::kServer, "status 500");
   EXPECT_FALSE(outage.suspect_events(49 * kHour));
   EXPECT_TRUE(outage.suspect_events(50 * kHour));
+}
+
+TEST(Outage, ANightWithoutANetworkDoesNotMakeTheDayBeginAnew) {
+  Outage outage;
+  outage.failed(0, Cause::kServer, "status 500");
+  outage.failed(12 * kHour, Cause::kConnect, "no route");
+  EXPECT_FALSE(outage.suspect_events(24 * kHour)) << "the last word was not the server's";
+  outage.failed(24 * kHour, Cause::kServer, "status 500");
+  EXPECT_TRUE(outage.suspect_events(24 * kHour));
 }
 
 TEST(Outage, ARestartGoesOnCountingWhereItEnded) {

@@ -152,6 +152,23 @@ TEST_F(DeadLetters, ALongReplayIsDoneInStepsAndEnds) {
   EXPECT_EQ(account("queued") + account("parked"), 2001);
 }
 
+TEST_F(DeadLetters, ThoseThatAreBeingErasedCannotBeSavedFromIt) {
+  // Two leases are out when the erasure comes, and it waits for both.
+  commit({frame(shop_, ++numbers_[shop_->key], {encoded("a")})});
+  const auto first = lease(lease_of({"shop"}));
+  const auto other = client(3, "tool");
+  commit({frame(other, 1, {encoded("b")})});
+  const auto second = lease(lease_of({"tool"}));
+  ASSERT_TRUE(store_->erase(1000, ""));
+  settle(first.id, {{first.rows.front().meta.seq, 0, 1, "no"}});
+  EXPECT_EQ(letters().size(), 0u);
+  EXPECT_EQ(replay().events, 0u);
+  store_->release(second.id);
+  EXPECT_EQ(account("parked"), 0);
+  EXPECT_EQ(account("queued"), 0);
+  EXPECT_EQ(account("erased", "withdrawn"), 2);
+}
+
 TEST_F(DeadLetters, KeepTheirClassAndUrgency) {
   park(shop_, {encoded("a", v1::URGENCY_URGENT, v1::PERSISTENCE_CLASS_CRITICAL)});
   std::vector<store::QueueChange> told;

@@ -249,6 +249,35 @@ TEST_F(Leasing, ARestartDoesNotMakeRowsOlderOrYounger) {
   EXPECT_EQ(bodies_of(lease(request)), (Bodies{"a"}));
 }
 
+TEST_F(Leasing, ABacklogThatIsDeliveredMeanwhileDoesNotSendTheSearchForUrgentRowsBack) {
+  constexpr std::uint64_t kBacklog = 5000;
+  std::vector<store::Append> group;
+  for (std::uint64_t n = 1; n <= kBacklog; ++n) {
+    group.push_back(frame(app_, n, {"e"}));
+    // Rows of one frame each.
+    if (n % 2 == 0) group.back().persistence_class = event::Class::kLow;
+  }
+  commit(std::move(group));
+  auto urgent = frame(app_, kBacklog + 1, {"now"});
+  urgent.urgency = event::Urgency::kUrgent;
+  commit({std::move(urgent)});
+
+  auto first = lease_of({"shop"}, 10);
+  auto search = first;
+  search.urgent_only = true;
+  int searches = 0;
+  for (store::Lease found; found.id == 0 && searches < 10; ++searches) {
+    settle(lease(first).id);
+    found = lease(search);
+    if (found.id != 0) {
+      EXPECT_EQ(bodies_of(found), (Bodies{"now"}));
+    } else {
+      EXPECT_TRUE(found.unfinished);
+    }
+  }
+  EXPECT_LE(searches, 3) << "2048 rows are looked at in each";
+}
+
 TEST_F(Leasing, SettlingAnUnknownLeaseIsAnError) {
   EXPECT_EQ(store_->settle({42, "upstream", {}}).error().code(), ErrorCode::kNotFound);
 }
