@@ -292,7 +292,9 @@ class ScriptedServer {
         if (got <= 0) return;
         bytes.append(chunk.data(), static_cast<std::size_t>(got));
       }
-      const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[at + i]); };
+      const auto byte = [&](std::size_t i) {
+        return static_cast<std::size_t>(static_cast<unsigned char>(bytes[at + i]));
+      };
       type = byte(3);
       at += 9u + (byte(0) << 16u | byte(1) << 8u | byte(2));
     }
