@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -42,6 +43,16 @@ struct StoredRow {
   std::string blob;
   bool damaged = false;
   bool columns_right = false;  // they have a checksum, and it matches
+};
+
+// What a row says beside its RowColumns; the bytes are the caller's until it is written.
+struct RowContent {
+  event::Class persistence_class{};
+  event::Urgency urgency{};
+  std::uint64_t id_ms_min = 0;
+  std::uint64_t id_ms_max = 0;
+  std::string_view context;
+  std::string_view blob;
 };
 
 // Rows that a start found damaged before the tables had said what they say. In memory they are
@@ -121,7 +132,6 @@ struct DueRows {
 
 // A dead letter on its way back into the queue.
 struct ReplayedRow {
-  std::int64_t letter = 0;
   Owner owner;
   event::Urgency urgency{};
   event::BatchSummary summary;
@@ -130,6 +140,7 @@ struct ReplayedRow {
 };
 
 struct ReplayPlan {
+  std::vector<std::int64_t> letters;  // the ids of those that become rows
   std::vector<ReplayedRow> rows;
   Moves moves;
   std::uint64_t unreadable = 0;

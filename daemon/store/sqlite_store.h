@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,6 +28,7 @@
 #include "store/growth_rate.h"
 #include "store/old_refusals.h"
 #include "store/open_database.h"
+#include "store/row_bytes.h"
 #include "store/row_parts.h"
 #include "store/space.h"
 #include "store/state_files.h"
@@ -146,6 +148,7 @@ class SqliteStore final : public Store {
   void plan_stored(const Append& frame, AppId app, PlannedClient& client, CommitPlan& plan);
   Result<void> write_plan(const CommitPlan& plan, Booking booking);
   Result<void> write_row(const PlannedRow& row, Seq seq);
+  Result<void> insert_row(Seq seq, const RowColumns& columns, const RowContent& content);
   void apply_plan(const CommitPlan& plan, Booking booking);
   void log_gap(const ClientKey& key, const PlannedClient& client);
   void tell_observer(const CommitPlan& plan);
@@ -227,6 +230,7 @@ class SqliteStore final : public Store {
   // sqlite_store_dead.cc
   Result<std::vector<DeadLetter>> find_dead(const DeadQuery& query);
   Result<DeadMoved> nothing_moved(const DeadQuery& query);
+  Result<void> drop_letters(std::span<const std::int64_t> ids);
   ReplayPlan plan_replay(std::vector<DeadLetter> letters);
   Result<void> write_replayed(const ReplayedRow& row, Seq seq);
 

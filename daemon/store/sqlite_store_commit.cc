@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "store/row_bytes.h"
 #include "store/sabotage.h"
 #include "store/sqlite_store.h"
 
@@ -172,22 +171,35 @@ Result<void> SqliteStore::write_row(const PlannedRow& row, Seq seq) {
                            .count = row.summary.count,
                            .instance = as_text(first.client->key.instance),
                            .last_frame = row.frames.back()->number};
+  return insert_row(seq,
+                    columns,
+                    {.persistence_class = first.persistence_class,
+                     .urgency = first.urgency,
+                     .id_ms_min = row.summary.id_ms_min,
+                     .id_ms_max = row.summary.id_ms_max,
+                     .context = context,
+                     .blob = blob});
+}
+
+Result<void> SqliteStore::insert_row(Seq seq,
+                                     const RowColumns& columns,
+                                     const RowContent& content) {
   return sql_.insert_row.run(seq,
                              columns.uid,
                              columns.app,
-                             static_cast<int>(first.persistence_class),
-                             static_cast<int>(first.urgency),
+                             static_cast<int>(content.persistence_class),
+                             static_cast<int>(content.urgency),
                              epoch_,
                              clock_.boot_ms(),
                              clock_.unix_ms(),
-                             row.summary.id_ms_min,
-                             row.summary.id_ms_max,
+                             content.id_ms_min,
+                             content.id_ms_max,
                              columns.count,
-                             row_crc(columns, context, blob),
+                             row_crc(columns, content.context, content.blob),
                              Blob{columns.instance},
                              columns.last_frame,
-                             Blob{context},
-                             Blob{blob});
+                             Blob{content.context},
+                             Blob{content.blob});
 }
 
 Result<void> SqliteStore::write_plan(const CommitPlan& plan, Booking booking) {

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "base/bytes.h"
-#include "store/row_bytes.h"
 #include "store/sqlite_store.h"
 
 namespace telemetryd::store {
@@ -13,7 +12,6 @@ namespace {
 // Of one transaction, so that frames and leases wait for it no longer than for a commit.
 constexpr std::uint32_t kDeadLettersMax = 1000;
 constexpr std::uint64_t kDeadBytesMax = 4u << 20;
-constexpr const char* kDropLetter = "DELETE FROM dead WHERE id=?";
 
 // A dead letter's class and urgency stand in the event alone: the pair that its check accepts.
 struct Kind {
@@ -85,6 +83,14 @@ Result<DeadMoved> SqliteStore::nothing_moved(const DeadQuery& query) {
   return moved;
 }
 
+// In the caller's transaction.
+Result<void> SqliteStore::drop_letters(std::span<const std::int64_t> ids) {
+  if (ids.empty()) return {};
+  TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM dead WHERE id=?"));
+  for (const std::int64_t id : ids) TELEMETRYD_TRY(drop.run(id));
+  return {};
+}
+
 // What they become: each a row of its own at the end of the queue, because what it arrived with is
 // long delivered.
 ReplayPlan SqliteStore::plan_replay(std::vector<DeadLetter> letters) {
@@ -102,8 +108,8 @@ ReplayPlan SqliteStore::plan_replay(std::vector<DeadLetter> letters) {
     plan.moves.add(*app, account::kParked, reason::kNone, -1);
     plan.moves.add(*app, account::kQueued, reason::kNone, 1);
     plan.moves.add(*app, account::kQueuedBytes, reason::kNone, bytes);
-    plan.rows.push_back({.letter = letter.id,
-                         .owner = {letter.uid, *app, kind->persistence_class},
+    plan.letters.push_back(letter.id);
+    plan.rows.push_back({.owner = {letter.uid, *app, kind->persistence_class},
                          .urgency = kind->urgency,
                          .summary = kind->summary,
                          .context = std::move(letter.context),
@@ -120,22 +126,14 @@ Result<void> SqliteStore::write_replayed(const ReplayedRow& row, Seq seq) {
                            .count = 1,
                            .instance = as_text(instance),
                            .last_frame = 1};
-  return sql_.insert_row.run(seq,
-                             columns.uid,
-                             columns.app,
-                             static_cast<int>(row.owner.persistence_class),
-                             static_cast<int>(row.urgency),
-                             epoch_,
-                             clock_.boot_ms(),
-                             clock_.unix_ms(),
-                             row.summary.id_ms_min,
-                             row.summary.id_ms_max,
-                             columns.count,
-                             row_crc(columns, row.context, row.blob),
-                             Blob{columns.instance},
-                             columns.last_frame,
-                             Blob{row.context},
-                             Blob{row.blob});
+  return insert_row(seq,
+                    columns,
+                    {.persistence_class = row.owner.persistence_class,
+                     .urgency = row.urgency,
+                     .id_ms_min = row.summary.id_ms_min,
+                     .id_ms_max = row.summary.id_ms_max,
+                     .context = row.context,
+                     .blob = row.blob});
 }
 
 Result<DeadMoved> SqliteStore::replay_dead(const DeadQuery& query) {
@@ -148,13 +146,10 @@ Result<DeadMoved> SqliteStore::replay_dead(const DeadQuery& query) {
   if (letters.empty()) return moved;
   moved.last_id = letters.back().id;
   const ReplayPlan plan = plan_replay(std::move(letters));
-  TELEMETRYD_ASSIGN(Statement drop, db_.prepare(kDropLetter));
   const auto written = transact_within_quota([&]() -> Result<void> {
     Seq seq = next_seq_;
-    for (const ReplayedRow& row : plan.rows) {
-      TELEMETRYD_TRY(drop.run(row.letter));
-      TELEMETRYD_TRY(write_replayed(row, seq++));
-    }
+    TELEMETRYD_TRY(drop_letters(plan.letters));
+    for (const ReplayedRow& row : plan.rows) TELEMETRYD_TRY(write_replayed(row, seq++));
     if (!plan.rows.empty()) TELEMETRYD_TRY(sql_.put_booked.run(seq - 1));
     return books_.write(plan.moves);
   });
@@ -175,17 +170,18 @@ Result<DeadMoved> SqliteStore::drop_dead(const DeadQuery& query) {
   TELEMETRYD_ASSIGN(const std::vector<DeadLetter> letters, find_dead(query));
   if (letters.empty()) return moved;
   moved.last_id = letters.back().id;
+  std::vector<std::int64_t> ids;
   Moves moves;
   for (const DeadLetter& letter : letters) {
+    ids.push_back(letter.id);
     // One whose app's name is lost is booked under the one that stands in for it.
     const auto app = books_.find(letter.app.empty() ? std::string(kOtherApp) : letter.app);
     if (!app) continue;
     moves.add(*app, account::kParked, reason::kNone, -1);
     moves.add(*app, account::kDropped, reason::kDeadLetter, 1);
   }
-  TELEMETRYD_ASSIGN(Statement drop, db_.prepare(kDropLetter));
   const auto written = transact([&]() -> Result<void> {
-    for (const DeadLetter& letter : letters) TELEMETRYD_TRY(drop.run(letter.id));
+    TELEMETRYD_TRY(drop_letters(ids));
     return books_.write(moves);
   });
   TELEMETRYD_TRY(written);

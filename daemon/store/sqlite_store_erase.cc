@@ -100,8 +100,7 @@ Result<void> SqliteStore::erase_dead(const Erasure& erasure, Erased& erased) {
       ids.push_back(rows.integer(0));
     }
   }
-  TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM dead WHERE id=?"));
-  for (const std::int64_t id : ids) TELEMETRYD_TRY(drop.run(id));
+  TELEMETRYD_TRY(drop_letters(ids));
   erased.events += ids.size();
   return {};
 }

@@ -227,10 +227,7 @@ Result<void> SqliteStore::write_eviction(Eviction& eviction) {
       return deleted;
     }
   }
-  if (!eviction.dead.empty()) {
-    TELEMETRYD_ASSIGN(Statement drop, db_.prepare("DELETE FROM dead WHERE id=?"));
-    for (const std::int64_t id : eviction.dead) TELEMETRYD_TRY(drop.run(id));
-  }
+  TELEMETRYD_TRY(drop_letters(eviction.dead));
   return books_.write(eviction.moves);
 }
 

@@ -61,8 +61,9 @@ Result<void> SqliteStore::settle_part(const LeasedPart& part,
   moves.add(part.app, account::kQueued, reason::kNone, -static_cast<std::int64_t>(part.count));
   moves.add(part.app, account::kDelivered, reason::kNone, part.count - parked);
   moves.add(part.app, account::kParked, reason::kNone, parked);
-  const std::uint32_t end = part.first_index + part.count;
-  if (end < part.row_count) return sql_.put_next_index.run(part.seq, end);
+  if (!part.ends_row()) {
+    return sql_.put_next_index.run(part.seq, part.first_index + part.count);
+  }
   moves.add(
       part.app, account::kQueuedBytes, reason::kNone, -static_cast<std::int64_t>(part.row_bytes));
   return delete_row(part.seq);
@@ -149,12 +150,11 @@ Result<void> SqliteStore::settle_now(const Settlement& settlement,
                                      const std::vector<LeasedPart>& parts) {
   TELEMETRYD_TRY(write_settlement(settlement, parts));
   for (const LeasedPart& part : parts) {
-    const std::uint32_t end = part.first_index + part.count;
-    if (end < part.row_count) {
-      next_indexes_[part.seq] = end;
-    } else {
+    if (part.ends_row()) {
       next_indexes_.erase(part.seq);
       leave_share(part.seq, {part.uid, part.app, part.persistence_class}, part.row_bytes);
+    } else {
+      next_indexes_[part.seq] = part.first_index + part.count;
     }
   }
   return {};
