@@ -40,6 +40,7 @@ store::Options store_options(const config::Config& config) {
 store::StoreThreadOptions store_thread_options(const config::Config& config) {
   store::StoreThreadOptions options;
   options.commit_delay_max = config.store.commit_delay_max;
+  options.trickle_delay_max = config.store.trickle_delay_max;
   // At least one frame of the largest size fits.
   options.queue_bytes_max =
       std::max<std::uint64_t>(options.queue_bytes_max, 2 * config.ingest.frame_bytes_max);

@@ -79,6 +79,7 @@ struct Config {
     std::uint64_t free_disk_bytes_min = 256ull << 20;  // 0: none
     std::uint32_t free_files_min = 64;                 // 0: none
     std::chrono::milliseconds commit_delay_max{200};
+    std::chrono::milliseconds trickle_delay_max{30'000};  // 0: none beyond commit_delay_max
   } store;
 
   struct Forward {

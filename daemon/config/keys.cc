@@ -142,6 +142,14 @@ constexpr std::array kStore = {
                 10'000,
                 "Longest wait in milliseconds for more frames before a commit; flush, goodbye, "
                 "urgent events and a full window end it at once.")),
+    in_section<&C::store, &C::Store::trickle_delay_max>(
+        integer("trickle_delay_max_ms",
+                "30000",
+                0,
+                60'000,
+                "The same while events trickle on for minutes and nobody waits for them: longer, "
+                "because every commit writes at least a page; 0 to leave it at "
+                "commit_delay_max_ms.")),
 };
 
 constexpr std::array kForward = {

@@ -398,9 +398,10 @@ Connection::Next Connection::take_events(const FrameReader::Frame& frame) {
   if (prefix.number == 0) {
     return refuse_protocol(frame::Code::kProtocol, "frame numbers start at 1");
   }
-  const bool now = (frame.header.flags & frame::kFlagCommitNow) != 0;
-  const auto when = now ? StoreThread::Commit::kNow : StoreThread::Commit::kMayDelay;
   store::Append append = append_of(frame, prefix);
+  const bool now = (frame.header.flags & frame::kFlagCommitNow) != 0 ||
+                   append.urgency == event::Urgency::kUrgent;
+  const auto when = now ? StoreThread::Commit::kNow : StoreThread::Commit::kMayDelay;
   const auto wait = charge(append.summary.count, append.events.size());
   const auto submitted = submit(append, when);
   if (!submitted) {

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "store/commit_pace.h"
 #include "store/sabotage.h"
 
 namespace telemetryd::store {
@@ -38,7 +39,10 @@ Refusal refusal_for(const Error& error) {
 class StoreThread::Impl {
  public:
   Impl(std::unique_ptr<Store> store, const StoreThreadOptions& options, Hooks hooks)
-      : store_(std::move(store)), options_(options), hooks_(std::move(hooks)) {
+      : store_(std::move(store)),
+        options_(options),
+        hooks_(std::move(hooks)),
+        pace_(options.commit_delay_max, options.trickle_delay_max) {
     thread_ = std::thread([this] { run(); });
   }
 
@@ -100,6 +104,7 @@ class StoreThread::Impl {
   std::uint64_t waiting_bytes_ TELEMETRYD_GUARDED_BY(mutex_) = 0;
   std::unordered_map<const ClientInfo*, std::uint32_t> waiting_frames_
       TELEMETRYD_GUARDED_BY(mutex_);
+  CommitPace pace_ TELEMETRYD_GUARDED_BY(mutex_);
   std::optional<SteadyClock::time_point> deadline_ TELEMETRYD_GUARDED_BY(mutex_);
   bool due_now_ TELEMETRYD_GUARDED_BY(mutex_) = false;
   unsigned bursts_ TELEMETRYD_GUARDED_BY(mutex_) = 0;
@@ -182,7 +187,7 @@ void StoreThread::Impl::note_waiting(const Append& frame, Commit when) {
   const bool due = due_now_ || when == Commit::kNow || bytes >= options_.commit_bytes ||
                    ++waiting_frames_[frame.client.get()] >= options_.commit_frames_per_client;
   waiting_bytes_ = bytes;
-  if (!deadline_) deadline_ = SteadyClock::now() + options_.commit_delay_max;
+  if (!deadline_) deadline_ = pace_.deadline(SteadyClock::now());
   due_now_ = due;
 }
 
@@ -246,6 +251,7 @@ bool StoreThread::Impl::take(Batch& batch) {
   batch.posts.swap(waiting_.posts);
   batch.tell_room = std::exchange(refused_room_, false);
   batch.last = end_ == End::kWhenDone;
+  if (!batch.frames.empty()) pace_.committed(SteadyClock::now());
   waiting_bytes_ = 0;
   waiting_frames_.clear();
   deadline_.reset();

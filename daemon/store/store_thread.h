@@ -40,6 +40,8 @@ struct StoreThreadOptions {
   std::uint32_t posts_max = 1024;
   // A commit may wait this long for company, unless somebody waits for it.
   std::chrono::milliseconds commit_delay_max{200};
+  // And this long while events trickle on; see commit_pace.h.
+  std::chrono::milliseconds trickle_delay_max{30'000};
   // This many bytes or frames of one client waiting end the delay: its window is full.
   std::uint64_t commit_bytes = 256u << 10;
   std::uint32_t commit_frames_per_client = 32;

@@ -271,6 +271,7 @@ events_per_second_per_app_max = 0
 [store]
 bytes_max = {self.bytes_max}
 commit_delay_max_ms = {self.commit_delay_ms}
+trickle_delay_max_ms = 0
 {self.store}
 [forward]
 sync_interval_s = {self.sync_interval_s}

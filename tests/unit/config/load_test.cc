@@ -22,6 +22,7 @@ TEST(Load, AnEmptyFileGivesTheDefaultsOfTheContract) {
   EXPECT_EQ(config.store.bytes_max, 512ull << 20);
   EXPECT_FALSE(config.store.refuse_when_full);
   EXPECT_EQ(config.store.commit_delay_max, std::chrono::milliseconds(200));
+  EXPECT_EQ(config.store.trickle_delay_max, std::chrono::seconds(30));
   EXPECT_EQ(config.forward.sync_interval, std::chrono::seconds(300));
   EXPECT_TRUE(config.forward.sync_on_shutdown);
   EXPECT_EQ(config.forward.batch_events_max, 1000u);

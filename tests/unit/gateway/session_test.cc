@@ -113,10 +113,26 @@ TEST(Stream, ReadsUntilTheWindowIsFullAndGoesOnWithTheAcks) {
   EXPECT_EQ(call.caller->reads, static_cast<int>(Session::kWindow));
   ASSERT_TRUE(
       turn_until(rig.loop, [&] { return rig.daemon.received().size() == Session::kWindow; }));
-  EXPECT_EQ(rig.daemon.received()[0].flags, 0);
   rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(10); });
   ASSERT_TRUE(turn_until(rig.loop, [&] { return !call.caller->said.empty(); }));
   EXPECT_EQ(call.caller->reads, static_cast<int>(Session::kWindow) + 1);
+}
+
+TEST(Stream, NobodyWaitsForACommitThatIsDelayed) {
+  HubRig rig;
+  rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublishStream);
+  for (const std::uint64_t number : {1u, 2u, 3u}) call.send(request_bytes(number));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 3; }));
+  EXPECT_EQ(rig.daemon.received()[0].flags, frame::kFlagCommitNow) << "it may be all there is";
+  EXPECT_EQ(rig.daemon.received()[1].flags, 0) << "gathered while the first is committed";
+  EXPECT_EQ(rig.daemon.flushes(), 0);
+  rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(1); });
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.flushes() == 1; }));
+  rig.daemon.with_peers([](FakeDaemon::Peer& peer) { peer.ack(3); });
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.hub.upstreams().requests_unanswered() == 0; }));
+  EXPECT_EQ(rig.daemon.flushes(), 1);
 }
 
 TEST(Stream, AnswersThatComeWhileOneIsWrittenAreGathered) {

@@ -69,6 +69,18 @@ TEST_F(Ingest, PassesTheWishToCommitNowOn) {
   serve_until([&] { return stub().commits_now == 1; });
 }
 
+TEST_F(Ingest, AnUrgentFrameIsCommittedNow) {
+  start();
+  auto client = welcomed();
+  std::string urgent = events_frame(1);
+  urgent[frame::kHeaderBytes + 13] = 1;  // the prefix's urgency
+  client->send(urgent + events_frame(2));
+  serve_until([&] { return stub().submitted.size() == 2; });
+  EXPECT_EQ(stub().submitted[0].append.urgency, event::Urgency::kUrgent);
+  EXPECT_EQ(stub().submitted[0].when, StoreThread::Commit::kNow);
+  EXPECT_EQ(stub().submitted[1].when, StoreThread::Commit::kMayDelay);
+}
+
 TEST_F(Ingest, ForgetsAClientThatSaidGoodbye) {
   start();
   auto client = welcomed();
