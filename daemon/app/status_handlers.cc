@@ -108,7 +108,8 @@ Json store_json(const Parts& parts, const View& view) {
           {"bytes_max", view.store.info.bytes_max},
           {"time_to_full_s", time_to_full ? Json(*time_to_full) : Json(nullptr)},
           {"sqlite_version", view.store.info.sqlite_version},
-          {"epoch", view.store.info.epoch}};
+          {"epoch", view.store.info.epoch},
+          {"ledger_corrections", view.store.info.ledger_corrections}};
 }
 
 Json ingest_json(const Parts& parts) {

@@ -246,6 +246,7 @@ Result<Info> SqliteStore::info() {
   info.epoch = epoch_;
   info.store_uuid = uuid_text(store_uuid_);
   if (gap_) info.loss = gap_->text;
+  info.ledger_corrections = correction_.moves.all().size();
   info.troubles = troubles();
   TELEMETRYD_ASSIGN(const std::int64_t unused, db_.ask_integer("PRAGMA freelist_count"));
   const std::int64_t room = static_cast<std::int64_t>(quota_.pages) - pages + unused;

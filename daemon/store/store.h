@@ -232,6 +232,9 @@ struct Info {
   std::uint64_t epoch = 0;
   std::string store_uuid;
   std::optional<std::string> loss;  // what the witness proved at open, in plain words
+  // Accounts of the ledger that did not match the rows at open and were set right: 0 unless the
+  // store was damaged, also after a power cut.
+  std::uint64_t ledger_corrections = 0;
   // Damaged stores that were set aside and wait for telemetryd-salvage; part of `bytes`.
   std::uint64_t quarantined_stores = 0;
   std::uint64_t quarantined_bytes = 0;

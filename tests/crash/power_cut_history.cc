@@ -228,7 +228,11 @@ void History::verify(const PowerCut::Image& image, std::size_t position) {
   auto opened = open(folder.path(), {});
   ASSERT_TRUE(opened) << opened.error().message();
   store::Store& store = **opened;
-  EXPECT_EQ(store.info()->loss, std::nullopt);
+  const auto info = store.info();
+  ASSERT_TRUE(info) << info.error().message();
+  EXPECT_EQ(info->loss, std::nullopt);
+  // The start would set books right that a commit left wrong.
+  EXPECT_EQ(info->ledger_corrections, 0u);
   const auto check = store.check_ledger();
   ASSERT_TRUE(check) << check.error().message();
   for (const std::string& problem : check->problems) ADD_FAILURE() << problem;
