@@ -87,6 +87,17 @@ std::string settled(const Json& status) {
   return out + "\n";
 }
 
+std::string sent_today(const Json& status) {
+  const auto& budget = member_in(status, "budget");
+  const std::uint64_t sent = number_in(budget, "network_bytes_today");
+  if (has_value(budget, "network_bytes_per_day_max")) {
+    return fmt::format("Sent today: {} of {} ([forward] network_bytes_per_day_max).\n",
+                       bytes_text(sent),
+                       bytes_text(number_in(budget, "network_bytes_per_day_max")));
+  }
+  return sent == 0 ? "" : fmt::format("Sent today: {}.\n", bytes_text(sent));
+}
+
 std::string destination_line(const Json& destination, const Style& style) {
   const bool waits = number_in(destination, "queued_events") > 0;
   const bool troubled = has_value(destination, "last_error");
@@ -158,7 +169,7 @@ std::string destination_state_text(const Json& destination) {
 
 std::string status_text(const Json& status, const Style& style) {
   std::string out = headline(status, style) + reasons(status, style);
-  out += accepting(status) + over_grpc(status) + settled(status);
+  out += accepting(status) + over_grpc(status) + settled(status) + sent_today(status);
 
   const auto& destinations = member_in(status, "destinations");
   if (destinations.empty()) {

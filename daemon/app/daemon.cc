@@ -87,6 +87,7 @@ schedule::Options schedule_options(const Parts& parts) {
   options.retry_delay_max = forward.retry_delay_max;
   options.policy = {
       permit_of(forward.metered), permit_of(forward.roaming), forward.battery_min_percent};
+  options.network_bytes_per_day_max = forward.network_bytes_per_day_max;
   options.forward_socket = forward.socket;
   options.forward_command = {forward.program.native()};
   if (!parts.sources.file.empty()) {

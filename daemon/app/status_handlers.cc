@@ -77,6 +77,16 @@ Json memory_bytes() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+Json budget_json(const Parts& parts, const View& view) {
+  std::uint64_t sent = 0;
+  for (const auto& destination : view.observed.destinations) sent += destination.sent_bytes_today;
+  const std::uint64_t sent_max = parts.config.forward.network_bytes_per_day_max;
+  return {{"disk_bytes_today", nullptr},
+          {"network_bytes_today", sent},
+          {"network_bytes_per_day_max", sent_max > 0 ? Json(sent_max) : Json(nullptr)},
+          {"memory_bytes", memory_bytes()}};
+}
+
 Json paths_json(const Parts& parts) {
   Json files = Json::array();
   for (const auto& file : parts.config_files) files.push_back(file.native());
@@ -147,10 +157,7 @@ Json status_json(const Parts& parts, const View& view, std::uint32_t uid) {
           {"store", store_json(parts, view)},
           {"ingest", ingest_json(parts)},
           {"gateway", gateway_json(parts)},
-          {"budget",
-           {{"disk_bytes_today", nullptr},
-            {"network_bytes_today", nullptr},
-            {"memory_bytes", memory_bytes()}}},
+          {"budget", budget_json(parts, view)},
           {"paths", paths_json(parts)}};
 }
 

@@ -93,6 +93,7 @@ struct Config {
     Sending metered = Sending::kUrgent;
     Sending roaming = Sending::kNever;
     std::uint32_t battery_min_percent = 20;
+    std::uint64_t network_bytes_per_day_max = 0;  // 0: none
     std::filesystem::path socket;   // empty: start telemetryd-forward as a child
     std::filesystem::path program;  // telemetryd-forward; default: beside telemetryd
   } forward;

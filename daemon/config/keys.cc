@@ -207,6 +207,14 @@ constexpr std::array kForward = {
                 100,
                 "Charge below which, by UPower and without mains power, only urgent events are "
                 "sent; 0 for no such bound.")),
+    in_section<&C::forward, &C::Forward::network_bytes_per_day_max>(
+        integer("network_bytes_per_day_max",
+                "0",
+                0,
+                1LL << 50,
+                "Bytes of bodies that all destinations together may be sent in a day, which is 24 "
+                "hours from the first; then nothing leaves until it is over, and the last batch "
+                "may go beyond; 0 for no limit.")),
     in_section<&C::forward, &C::Forward::socket>(
         path("socket",
              "none: telemetryd starts the forwarder itself",

@@ -142,9 +142,20 @@ std::string Destination::persisted(BootMs now, UnixMs now_unix) const {
   outage_.persist(state, now);
   mutes_.persist(state, now, now_unix);
   if (!memory_.empty()) state["memory"] = memory_;
+  if (const std::uint64_t bytes = sent_.today(now); bytes > 0) {
+    state["sent_today"] = {{"began_unix_ms", sent_.began_unix_ms(now, now_unix)}, {"bytes", bytes}};
+  }
   if (next_attempt_) state["next_attempt_unix_ms"] = now_unix + (*next_attempt_ - now);
   if (last_success_) state["last_success_unix_ms"] = *last_success_;
   return state.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+void Destination::restore_sent(const json& sent, BootMs now, UnixMs now_unix) {
+  if (!sent.is_object()) return;
+  const json began = sent.value("began_unix_ms", json());
+  const json bytes = sent.value("bytes", json());
+  if (!began.is_number_integer() || !bytes.is_number_unsigned()) return;
+  sent_ = DailySum::restored(began.get<UnixMs>(), bytes.get<std::uint64_t>(), now, now_unix);
 }
 
 bool Destination::restore(std::string_view text, BootMs now, UnixMs now_unix) {
@@ -154,6 +165,7 @@ bool Destination::restore(std::string_view text, BootMs now, UnixMs now_unix) {
   if (!held.is_boolean() || !outage_.restore(state, now)) return false;
   held_ = held.get<bool>();
   mutes_.restore(state, now, now_unix);
+  restore_sent(state.value("sent_today", json()), now, now_unix);
   if (const json memory = state.value("memory", json()); memory.is_string()) {
     remember(memory.get<std::string>());
   }

@@ -19,7 +19,10 @@
 #include <string>
 #include <string_view>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "base/clock.h"
+#include "base/daily_sum.h"
 #include "schedule/backoff.h"
 #include "schedule/lease_codec.h"
 #include "schedule/mutes.h"
@@ -130,6 +133,11 @@ class Destination {
 
   Mutes& mutes() { return mutes_; }
 
+  // Bytes of bodies that went out, also with attempts that failed.
+  void sent(BootMs now, std::uint64_t bytes) { sent_.add(now, bytes); }
+
+  const DailySum& sent() const { return sent_; }
+
   // What the forwarder wants to be told with each lease.
   const std::string& memory() const { return memory_; }
 
@@ -150,6 +158,7 @@ class Destination {
  private:
   bool size_reached() const;
   BootMs choose_sync(BootMs now);
+  void restore_sent(const nlohmann::json& sent, BootMs now, UnixMs now_unix);
 
   Timing timing_;
   Prng& prng_;
@@ -165,6 +174,7 @@ class Destination {
   bool held_ = false;
   Outage outage_;
   Mutes mutes_;
+  DailySum sent_;
   std::string memory_;
   std::optional<std::uint32_t> ramp_;  // only after an outage
   std::optional<BootMs> next_sync_;

@@ -40,6 +40,7 @@ struct Options {
   std::chrono::milliseconds retry_delay_min{1000};
   std::chrono::milliseconds retry_delay_max{300000};
   SyncPolicy policy;
+  std::uint64_t network_bytes_per_day_max = 0;  // of bodies, all destinations together; 0: no limit
   std::filesystem::path forward_socket;  // empty: start `forward_command` as a child with fd 3
   std::vector<std::string> forward_command;
 };
@@ -68,6 +69,7 @@ struct DestinationStatus {
   std::string cause;                            // of the last failure, in one word
   std::map<std::string, std::int64_t> muted_s;  // apps that the upstream wants nothing of, how long
   std::optional<std::int64_t> certificate_expires_unix_s;  // of ours towards this upstream
+  std::uint64_t sent_bytes_today = 0;                      // of bodies; see base/daily_sum.h
   std::optional<std::int64_t> last_success_unix_ms;
 };
 

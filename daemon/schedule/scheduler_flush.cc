@@ -136,7 +136,8 @@ DestinationStatus Scheduler::Impl::status_of(
   if (oldest) status.oldest_age_s = std::max<std::int64_t>(0, clock.unix_ms() - *oldest) / 1000;
   status.waiting_for = slot.waits_for;
   // What waits for the world has no time.
-  const auto next = slot.waits_for.empty() ? slot.machine.next_attempt() : std::nullopt;
+  auto next = slot.waits_for.empty() ? slot.machine.next_attempt() : std::nullopt;
+  if (slot.waits_for == kBudgetRule) next = spent_until(slot, now);
   if (next) {
     status.next_attempt_s = std::max<std::int64_t>(0, *next - now + 999) / 1000;
   }
@@ -150,6 +151,7 @@ DestinationStatus Scheduler::Impl::status_of(
     if (until > now) status.muted_s[app] = (until - now + 999) / 1000;
   }
   status.certificate_expires_unix_s = slot.certificate_expires_unix_s;
+  if (!slot.spec.on_this_machine) status.sent_bytes_today = slot.machine.sent().today(now);
   status.last_success_unix_ms = slot.machine.last_success();
   return status;
 }

@@ -57,6 +57,7 @@ struct Scheduler::Impl {
     bool removed = false;        // no longer configured; goes when not busy
     // The rule that keeps back what is due; empty: none does.
     std::string_view waits_for;
+    bool sent_unsaved = false;  // how much it sent today
     bool by_hand = false;       // a person asked for what is due now
     bool may_be_urgent = true;  // urgent rows may be queued; after a start nobody knows
     bool urgent_only = false;   // what was asked for last
@@ -164,6 +165,10 @@ struct Scheduler::Impl {
   // scheduler_conditions.cc
   Permission permission_of(const Slot& slot) const;
   Action next_action(Slot& slot, BootMs now);
+  Action keep_back(Slot& slot, BootMs now, std::string_view rule, Action until);
+  std::uint64_t bytes_left_today(BootMs now) const;
+  std::optional<BootMs> spent_until(const Slot& slot, BootMs now) const;
+  static bool waits_for_news(const Slot& slot);
   bool urgent_first(const Slot& slot) const;
   void on_conditions(const Conditions& news);
   void on_route_change();

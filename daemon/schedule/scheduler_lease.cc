@@ -66,6 +66,9 @@ void Scheduler::Impl::request_lease(Slot& slot) {
     request.held = hooks.held();
     request.events_max = slot.machine.events_max(clock.boot_ms());
     request.bytes_max = std::min(options.batch_bytes_max, kLeaseBytesMax);
+    if (!slot.spec.on_this_machine) {
+      request.bytes_max = std::min(request.bytes_max, bytes_left_today(clock.boot_ms()));
+    }
     if (hooks.min_age) request.min_age = hooks.min_age();
     request.urgent_only = slot.urgent_only = urgent_only;
     job.lease = std::move(request);
@@ -141,6 +144,7 @@ void Scheduler::Impl::nothing_lent(Slot& slot, const StoreAnswer& answer) {
     bytes += queue->second.bytes;
   }
   slot.machine.drained(clock.boot_ms(), events, bytes, answer.lease->due_boot_ms);
+  if (slot.sent_unsaved) save_state(slot);
   if (slot.urged_by > answer.queues_number) slot.machine.urge();
   const std::string destination = slot.spec.name;
   slot_free(slot);
@@ -265,6 +269,12 @@ void Scheduler::Impl::on_outcome(Outcome outcome) {
 void Scheduler::Impl::take_news(Slot& slot, const Outcome& outcome) {
   const BootMs now = clock.boot_ms();
   bool news = outcome.memory && slot.machine.remember(*outcome.memory);
+  if (!slot.spec.on_this_machine) {
+    slot.machine.sent(now, outcome.body_bytes);
+    // A limit holds across a crash as well; without one the sum is saved when the cycle ends.
+    news = news || options.network_bytes_per_day_max > 0;
+    slot.sent_unsaved = true;
+  }
   for (const Mute& mute : outcome.mutes) {
     // Only of apps that it gets events of: the names are foreign.
     if (std::ranges::find(slot.apps, mute.app) == slot.apps.end()) continue;
@@ -332,6 +342,7 @@ void Scheduler::Impl::slot_free(Slot& slot) {
 }
 
 void Scheduler::Impl::save_state(Slot& slot) {
+  slot.sent_unsaved = false;
   StoreJob job;
   job.releases = unreleased;
   job.save.emplace(slot.spec.name, slot.machine.persisted(clock.boot_ms(), clock.unix_ms()));

@@ -47,6 +47,10 @@ std::string_view explain(std::string_view rule) {
   if (rule == kBattery) {
     return "the battery is low; events wait for mains power ([forward] battery_min_percent)";
   }
+  if (rule == kBudgetRule) {
+    return "the day's bytes are sent; events wait until 24 hours after the first of them "
+           "([forward] network_bytes_per_day_max)";
+  }
   return "";
 }
 

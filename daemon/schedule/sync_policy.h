@@ -30,6 +30,9 @@ struct Permission {
   std::string_view rule;  // "offline", "roaming", "metered", "battery"; empty with kAll
 };
 
+// The rule of whoever has sent a day's bytes; no person overrules it, and time ends it.
+inline constexpr std::string_view kBudgetRule = "budget";
+
 // What nobody tells counts as unmetered and as mains.
 Permission permission(const SyncPolicy& policy, const Conditions& conditions, bool by_hand);
 

@@ -167,6 +167,18 @@ TEST(Status, DoesNotSayThatItAcceptsWhenThePolicyIsOff) {
       << text;
 }
 
+TEST(Status, SaysWhatWasSentTodayAndWhatMayBe) {
+  Json status = {{"state", "ok"}, {"budget", {{"network_bytes_today", 0}}}};
+  EXPECT_EQ(status_text(status, kPlain).find("Sent today"), std::string::npos);
+  status["budget"]["network_bytes_today"] = 2048;
+  EXPECT_NE(status_text(status, kPlain).find("Sent today: 2.0 KiB.\n"), std::string::npos)
+      << status_text(status, kPlain);
+  status["budget"]["network_bytes_per_day_max"] = 1048576;
+  EXPECT_NE(status_text(status, kPlain).find("Sent today: 2.0 KiB of 1.0 MiB ([forward]"),
+            std::string::npos)
+      << status_text(status, kPlain);
+}
+
 TEST(Status, BearsAnAnswerOfTheWrongShape) {
   for (const char* text :
        {"{}", "[]", "null", "7", R"({"destinations":7,"ledger":[],"apps":"x"})"}) {
