@@ -1,6 +1,7 @@
 #include "forward/division.h"
 
 #include <algorithm>
+#include <iterator>
 #include <ranges>
 
 #include "event/event.h"
@@ -165,8 +166,8 @@ bool Division::refused_alone(const Part& part, Refusal why, const v1::Outcome& o
   // What a person must settle counts more than what time heals.
   if (!against_ || otherwise.verdict() == v1::VERDICT_HOLD) against_ = otherwise;
   if (++refused_alone_ < kRefusedAloneMax) {
-    // One that is refused alone may well be bad; of the second one on it may be the app that is.
-    if (!fresh_ && refused_alone_ > 1) ask_for_another_app();
+    // One that is refused alone may well be bad; of the second one on it may be all around it.
+    if (!fresh_ && refused_alone_ > 1) ask_ahead();
     return true;
   }
   // It may refuse everything by now, whatever it took before.
@@ -174,15 +175,42 @@ bool Division::refused_alone(const Part& part, Refusal why, const v1::Outcome& o
   return ask_again();
 }
 
-void Division::ask_for_another_app() {
+void Division::ask_ahead() {
+  auto item = first_of_another_app();
+  if (!item) item = farthest_from_refused();
+  if (item) waiting_.push_back({*item, *item + 1});
+}
+
+std::optional<std::size_t> Division::first_of_another_app() const {
   std::set<std::string_view> refused;
   for (std::size_t i = 0; i < items_.size(); ++i) {
     if (fates_[i] == Fate::kRefused) refused.insert(row_of(i).app());
   }
   for (std::size_t i = 0; i < items_.size(); ++i) {
-    if (settled(i) || refused.contains(row_of(i).app())) continue;
-    return waiting_.push_back({i, i + 1});
+    if (!settled(i) && !refused.contains(row_of(i).app())) return i;
   }
+  return std::nullopt;
+}
+
+// The last one, when all that was refused stands at the head.
+std::optional<std::size_t> Division::farthest_from_refused() const {
+  std::vector<std::size_t> refused;
+  for (std::size_t i = 0; i < items_.size(); ++i) {
+    if (fates_[i] == Fate::kRefused) refused.push_back(i);
+  }
+  std::optional<std::size_t> farthest;
+  std::size_t distance_max = 0;
+  for (std::size_t i = 0; i < items_.size(); ++i) {
+    if (settled(i)) continue;
+    const auto after = std::ranges::lower_bound(refused, i);
+    std::size_t distance = items_.size();
+    if (after != refused.end()) distance = *after - i;
+    if (after != refused.begin()) distance = std::min(distance, i - *std::prev(after));
+    if (distance <= distance_max) continue;
+    distance_max = distance;
+    farthest = i;
+  }
+  return farthest;
 }
 
 void Division::learn(const Part& part) {

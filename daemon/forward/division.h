@@ -5,8 +5,8 @@
 // the upstream cannot take does not keep the others: of n events it is found with 2·log2(n)
 // requests more than without it. An event is parked only when the upstream took another one of the
 // lease since the search began: otherwise the fault is not the event's. Events are sent in order;
-// only while everything is refused, one of another app is asked for ahead of those of the apps that
-// were.
+// only while everything is refused, single ones are asked for ahead: one of each other app, then
+// those farthest from what was refused, because bad events stand side by side.
 //
 // A plain state machine; nothing here touches the network. A try that ends in the middle settles
 // nothing; when the same rows come again, what the upstream has said about their events still
@@ -64,7 +64,7 @@ class Division {
  public:
   // With one bad event the second one that is asked for alone is taken, so this leaves room for
   // several. An upstream that refuses everything is found out with it after about
-  // log2(n) + 2 * kRefusedAloneMax requests.
+  // log2(n) + kRefusedAloneMax requests.
   static constexpr std::size_t kRefusedAloneMax = 8;
   static constexpr std::uint32_t kRestTries = 11;
 
@@ -135,7 +135,9 @@ class Division {
   void take(std::size_t item);
   bool refused_alone(const Part& part, Refusal why, const v1::Outcome& otherwise);
   bool ask_again();
-  void ask_for_another_app();
+  void ask_ahead();
+  std::optional<std::size_t> first_of_another_app() const;
+  std::optional<std::size_t> farthest_from_refused() const;
   std::optional<std::size_t> first(Fate fate) const;
   void learn(const Part& part);
   // What was learned from requests that held one of these items was not about the upstream.

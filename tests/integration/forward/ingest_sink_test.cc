@@ -451,7 +451,7 @@ TEST_F(IngestSink, AServerThatRefusesEverythingIsFoundOutOverSeveralTries) {
   std::uint32_t tries = 0;
   v1::Outcome outcome;
   do {
-    allowed = 10;
+    allowed = 7;
     outcome = send(lease(1000, ++tries));
   } while (outcome.verdict() == v1::VERDICT_RETRY && tries < 20);
   EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);

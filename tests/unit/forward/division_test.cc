@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
 
 #include <gtest/gtest.h>
 
@@ -133,8 +134,7 @@ TEST_F(DivisionTest, AnUpstreamThatRefusesEverythingIsHeldSoonAndNothingIsParked
   EXPECT_EQ(outcome.verdict(), v1::VERDICT_HOLD);
   EXPECT_EQ(outcome.rejected_size(), 0);
   EXPECT_EQ(outcome.error(), "none of 1000 events was accepted: no");
-  EXPECT_LE(static_cast<double>(sent_.size()),
-            std::log2(1000) + 2 * Division::kRefusedAloneMax + 1);
+  EXPECT_LE(static_cast<double>(sent_.size()), std::log2(1000) + Division::kRefusedAloneMax + 2);
 }
 
 TEST_F(DivisionTest, AnUpstreamThatRefusesEverythingFromSomeTimeOnHasNothingParked) {
@@ -241,6 +241,41 @@ TEST_F(DivisionTest, OfManyAppsThatAreRefusedEachIsAskedForOnce) {
       std::ranges::count_if(sent_, [](const Items& items) { return items.size() == 1; });
   EXPECT_EQ(static_cast<std::size_t>(alone), Division::kRefusedAloneMax);
   EXPECT_EQ(sent_.back(), Items{60}) << "two of the first app, one of each other";
+}
+
+TEST_F(DivisionTest, ManyBadEventsOfOneAppAtTheHeadDoNotKeepTheOthers) {
+  for (const std::size_t count : {8u, 10u, 100u, 499u, 999u}) {
+    Items bad(count);
+    std::iota(bad.begin(), bad.end(), 0u);
+    const v1::Outcome outcome = send(lease_of(1000), refuses(bad));
+    EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED) << count;
+    EXPECT_EQ(rejected(outcome), bad);
+  }
+}
+
+TEST_F(DivisionTest, NorDoManyAtBothEndsOrInEveryAppsFirstRows) {
+  Items ends;
+  for (std::size_t i = 0; i < 20; ++i) ends.push_back(i);
+  for (std::size_t i = 980; i < 1000; ++i) ends.push_back(i);
+  EXPECT_EQ(rejected(send(lease_of(1000), refuses(ends))), ends);
+
+  v1::Lease two = lease_of(500, "one");
+  add_row(two, "other", 500);
+  Items firsts;
+  for (std::size_t i = 0; i < 20; ++i) firsts.push_back(i);
+  for (std::size_t i = 500; i < 520; ++i) firsts.push_back(i);
+  const v1::Outcome outcome = send(two, refuses(firsts));
+  EXPECT_EQ(outcome.verdict(), v1::VERDICT_DELIVERED);
+  EXPECT_EQ(outcome.rejected_size(), 40);
+}
+
+TEST_F(DivisionTest, WhileAllOfOneAppIsRefusedThoseFarFromItAreAskedForOneByOne) {
+  EXPECT_EQ(send(lease_of(1024), refuses_everything).verdict(), v1::VERDICT_HOLD);
+  std::vector<std::size_t> alone;
+  for (const Items& items : sent_) {
+    if (items.size() == 1) alone.push_back(items.front());
+  }
+  EXPECT_EQ(alone, (std::vector<std::size_t>{0, 1, 1023, 512, 256, 767, 384, 895}));
 }
 
 TEST_F(DivisionTest, WhatIsTooLargeIsHalvedAndTheSizeIsKept) {
