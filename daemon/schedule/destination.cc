@@ -62,7 +62,7 @@ BootMs Destination::choose_sync(BootMs now) {
 Action Destination::step(BootMs now) {
   if (sending_) return {};
   if (flush_) return {Action::Kind::kLease};
-  if (events_ == 0) return {};
+  if (idle()) return {};
   if (now < paused_until_) return {Action::Kind::kWait, paused_until_};
   if (next_attempt_) {
     if (now < *next_attempt_) return {Action::Kind::kWait, *next_attempt_};
@@ -101,6 +101,7 @@ void Destination::delivered(UnixMs now_unix) {
   sending_ = false;
   draining_ = true;
   held_ = false;
+  unsettled_ = false;
   outage_.end();
   last_success_ = now_unix;
   if (ramp_ && *ramp_ >= timing_.batch_events_max / 2) ramp_.reset();
@@ -113,6 +114,7 @@ void Destination::failed(BootMs now, const Failure& failure) {
   flush_ = false;
   outage_.failed(now, failure.cause, failure.error);
   held_ = failure.hold;
+  unsettled_ = failure.unsettled;
   not_before_ = now + std::clamp(failure.retry_after, milliseconds(0), kRetryAfterMax).count();
   if (outage_.was_away()) ramp_ = std::min(kRampEventsFirst, timing_.batch_events_max);
   next_attempt_ =
@@ -128,12 +130,12 @@ bool Destination::remember(const std::string& memory) {
 Destination::State Destination::state() const {
   if (sending_) return State::kSending;
   if (held_) return State::kHeld;
-  if (events_ == 0) return State::kIdle;
+  if (idle()) return State::kIdle;
   return next_attempt_ ? State::kBackoff : State::kWaiting;
 }
 
 std::optional<BootMs> Destination::next_attempt() const {
-  if (sending_ || events_ == 0) return std::nullopt;
+  if (sending_ || idle()) return std::nullopt;
   return next_attempt_ ? next_attempt_ : next_sync_;
 }
 

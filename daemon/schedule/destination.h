@@ -52,6 +52,9 @@ struct Failure {
   std::chrono::milliseconds retry_after{0};
   std::string error;
   Cause cause = Cause::kUnspecified;
+  // What was delivered is not written down yet: there is another lease for that, also when nothing
+  // is queued that may leave.
+  bool unsettled = false;
 };
 
 class Destination {
@@ -156,6 +159,9 @@ class Destination {
   bool restore(std::string_view text, BootMs now, UnixMs now_unix);
 
  private:
+  // Neither an event nor what was delivered waits for anything.
+  bool idle() const { return events_ == 0 && !unsettled_; }
+
   bool size_reached() const;
   BootMs choose_sync(BootMs now);
   void restore_sent(const nlohmann::json& sent, BootMs now, UnixMs now_unix);
@@ -172,6 +178,7 @@ class Destination {
   bool draining_ = false;
   bool first_sync_ = true;
   bool held_ = false;
+  bool unsettled_ = false;
   Outage outage_;
   Mutes mutes_;
   DailySum sent_;

@@ -65,7 +65,7 @@ void Scheduler::Impl::arm_flush(Flush& flush) {
   for (auto& [name, slot] : slots) {
     const bool queued = std::ranges::any_of(
         wanted_apps(*slot), [this](const std::string& app) { return apps[app].info.events > 0; });
-    if (!queued) continue;
+    if (!queued && !slot->unsettled) continue;
     slot->machine.flush();
     slot->by_hand = slot->by_hand || flush.by_hand;
     if (!late) flush.waiting.insert(name);

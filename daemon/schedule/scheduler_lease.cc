@@ -263,6 +263,8 @@ void Scheduler::Impl::on_outcome(Outcome outcome) {
       store::Settlement{slot->out->store_lease, slot->spec.name, std::move(outcome.rejected)};
   slot->out.reset();
   request_lease(*slot);
+  // The store may have refused it, and then there is a backoff to wait for.
+  turn();
 }
 
 // What the upstream let us know beside its verdict.
@@ -295,7 +297,8 @@ void Scheduler::Impl::take_news(Slot& slot, const Outcome& outcome) {
   save_state(slot);
 }
 
-void Scheduler::Impl::lease_failed(Slot& slot, const Failure& failure) {
+void Scheduler::Impl::lease_failed(Slot& slot, Failure failure) {
+  failure.unsettled = slot.unsettled.has_value();
   const Outage& outage = slot.machine.outage();
   const bool news = outage.failures() == 0 || outage.last_error() != failure.error;
   slot.machine.failed(clock.boot_ms(), failure);

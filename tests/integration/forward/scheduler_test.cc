@@ -422,6 +422,51 @@ TEST_F(Scheduler, ALeaseIsGivenBackEvenWhenTheStoreIsTooBusyToTakeIt) {
   EXPECT_EQ(account("tool", store::account::kDelivered), 5);
 }
 
+class SchedulerOwes : public Scheduler {
+ protected:
+  // Five events were delivered, their only app is muted for a day, and the store had no room for
+  // the settlement; it has again.
+  void settlement_is_owed() {
+    std::atomic<bool> answer = false;
+    forwarder_.then([&](const v1::ToForwarder& message) {
+      answer.wait(false);
+      auto reply = deliver(message);
+      v1::Mute* mute = reply->mutable_outcome()->add_mutes();
+      mute->set_app("tool");
+      mute->set_duration_s(24 * 3600);
+      return reply;
+    });
+    start_scheduler();
+    append("tool", 5, true);
+    run_until([&] { return !forwarder_.seen().empty(); });
+    std::atomic<bool> go_on = false;
+    fill_store_posts(go_on);
+    answer = true;
+    answer.notify_all();
+    run_until([&] { return !busy_; });
+    go_on = true;
+    go_on.notify_all();
+    run_until([&] { return store_->post([](store::Store&) {}).has_value(); });
+  }
+
+  ScriptedForwarder forwarder_{socket_path(), deliver};
+};
+
+TEST_F(SchedulerOwes, WhatWasDeliveredIsWrittenDownAfterABackoffAlsoWhileItsOnlyAppIsMuted) {
+  settlement_is_owed();
+  clock_.advance(options_.retry_delay_max);
+  scheduler_->queue_changed({"tool", 5, 50, false}, schedule::next_queue_number());
+  run_until([&] { return status().state == "idle"; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+  EXPECT_EQ(forwarder_.seen().size(), 1u) << "nothing is sent twice";
+}
+
+TEST_F(SchedulerOwes, AFlushWritesItDownAtOnce) {
+  settlement_is_owed();
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("tool", store::account::kDelivered), 5);
+}
+
 TEST_F(Scheduler, AFlushIsAnsweredWhereverTheForwarderDies) {
   for (const char* death :
        {"exit 0", "kill -9 $$", "printf x >&3", "read -r line <&3", "sleep 0"}) {

@@ -50,6 +50,19 @@ TEST_F(DestinationTest, WantsNoTimerWhileNothingIsQueued) {
   EXPECT_EQ(step().kind, Kind::kNothing);
 }
 
+TEST_F(DestinationTest, WhatWasDeliveredButNotSettledIsTakenUpWithoutAnythingQueued) {
+  destination_.queue_is(1, 10);
+  fail({.error = "settling: the disk is full", .unsettled = true});
+  destination_.queue_is(0, 0);
+  EXPECT_EQ(destination_.state(), State::kBackoff);
+  EXPECT_TRUE(destination_.next_attempt().has_value());
+  pass_wait();
+  destination_.leasing();
+  destination_.delivered(clock_.unix_ms());
+  EXPECT_EQ(step().kind, Kind::kNothing);
+  EXPECT_EQ(destination_.state(), State::kIdle);
+}
+
 TEST_F(DestinationTest, WantsNoTimerInBackoffOnceTheQueueIsErased) {
   destination_.queue_is(1, 10);
   fail({false, 60s, "refused"});
