@@ -79,7 +79,7 @@ bool Scheduler::Impl::urgent_first(const Slot& slot) const {
   if (permission_of(slot).permit == Permit::kUrgent) return true;
   std::uint64_t queued = 0;
   for (const std::string& app : slot.apps) queued += apps.at(app).info.events;
-  return queued > options.batch_events_max && !slot.urgent_only;
+  return queued > options.batch_events_max && !slot.urgent_had_turn;
 }
 
 // The last try found no way to the upstream.

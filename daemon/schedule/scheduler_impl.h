@@ -60,7 +60,10 @@ struct Scheduler::Impl {
     bool sent_unsaved = false;  // how much it sent today
     bool by_hand = false;       // a person asked for what is due now
     bool may_be_urgent = true;  // urgent rows may be queued; after a start nobody knows
-    bool urgent_only = false;   // what was asked for last
+    // What is asked of the store, or out, is nothing but urgent rows.
+    bool urgent_rows_out = false;
+    // The last lease was asked for as such: the others are next.
+    bool urgent_had_turn = false;
   };
 
   struct AppQueue {

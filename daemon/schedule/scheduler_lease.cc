@@ -56,7 +56,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
   slot.machine.leasing();
   slot.busy = true;
   const bool urgent_only = urgent_first(slot);
-  slot.urgent_only = false;
+  slot.urgent_rows_out = slot.urgent_had_turn = false;
   StoreJob job;
   job.settle = slot.unsettled;
   std::vector<std::string> wanted = wanted_apps(slot);
@@ -70,7 +70,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
       request.bytes_max = std::min(request.bytes_max, bytes_left_today(clock.boot_ms()));
     }
     if (hooks.min_age) request.min_age = hooks.min_age();
-    request.urgent_only = slot.urgent_only = urgent_only;
+    request.urgent_only = slot.urgent_rows_out = slot.urgent_had_turn = urgent_only;
     job.lease = std::move(request);
   }
   job.queues_of = slot.apps;
@@ -111,7 +111,7 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   }
   if (!answer.lease) {
     lease_failed(*slot, {false, {}, "leasing: " + answer.lease.error().message()});
-  } else if (answer.lease->id == 0 && slot->urgent_only) {
+  } else if (answer.lease->id == 0 && slot->urgent_rows_out) {
     nothing_urgent(*slot, answer);
   } else if (answer.lease->id == 0) {
     nothing_lent(*slot, answer);
@@ -210,7 +210,7 @@ void Scheduler::Impl::send_lease(const std::shared_ptr<Handover>& handover) {
     return turn();
   }
   const Permit permit = permission_of(*slot).permit;
-  if (permit == Permit::kNothing || (permit == Permit::kUrgent && !slot->urgent_only)) {
+  if (permit == Permit::kNothing || (permit == Permit::kUrgent && !slot->urgent_rows_out)) {
     take_back(*slot);
     return turn();
   }
@@ -339,6 +339,7 @@ void Scheduler::Impl::give_up(Slot& slot) {
 
 void Scheduler::Impl::slot_free(Slot& slot) {
   slot.busy = false;
+  slot.urgent_rows_out = false;
   if (!slot.removed) return;
   const std::string name = slot.spec.name;
   slots.erase(name);
