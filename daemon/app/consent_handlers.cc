@@ -65,28 +65,14 @@ void answer_decision(Parts& parts,
                    {"erased_events", erased}}));
 }
 
-// What waited for this word is due now.
-void wake_scheduler(Parts& parts, const std::string& app) {
-  const auto posted = parts.store->post([&parts, app](store::Store& store) {
-    for (const std::string& name : store.apps()) {
-      if (!app.empty() && name != app) continue;
-      const auto queue = store.queue(name);
-      if (queue && queue->events > 0) {
-        // Some of them may be urgent; nobody has looked.
-        parts.queue_news.tell({name, queue->events, queue->bytes, true});
-      }
-    }
-  });
-  if (!posted) log::warn("scheduler_not_woken", {{"cause", posted.error().message()}});
-}
-
 void apply(Parts& parts, const store::ConsentRecord& record, const admin::Reply& reply) {
   parts.policy->set(record);
   parts.ingest->refresh_modes();
   log::info("consent_changed",
             {{"uid", record.uid}, {"app", record.app}, {"state", to_word(record.state)}});
   if (record.state != store::Consent::kDisabled) {
-    wake_scheduler(parts, record.app);
+    // What waited for this word is due now.
+    if (parts.scheduler) parts.scheduler->reconsider(record.app);
     return answer_decision(parts, record, 0, reply);
   }
   // After the clients were told: frames that were on their way are committed before this runs.

@@ -76,7 +76,7 @@ class Destination {
   // random time within kResumeMax, or the interval when that is shorter, but not before a backoff.
   void resume(BootMs now);
 
-  // An urgent row arrived: due now, but never past a backoff.
+  // An urgent row arrived, or rows may leave that waited: due now, but never past a backoff.
   void urge() { urgent_ = true; }
 
   // Somebody asks by hand: due now, backoff and hold ignored for one lease. It leases even while

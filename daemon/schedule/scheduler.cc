@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "schedule/queue_number.h"
 #include "schedule/scheduler_impl.h"
 
 namespace telemetryd::schedule {
@@ -194,6 +195,38 @@ void Scheduler::Impl::queue_changed(const store::QueueChange& change, std::uint6
   turn();
 }
 
+// After the store has answered what was asked of it before the word was given, and with what it
+// holds now.
+void Scheduler::Impl::reconsider(const std::string& app) {
+  StoreJob job;
+  job.queues_of = app.empty() ? all_apps() : std::vector<std::string>{app};
+  const auto posted =
+      run_on_store(store,
+                   loop,
+                   std::move(job),
+                   [this, token = std::weak_ptr<bool>(alive), app](const StoreAnswer& answer) {
+                     if (token.expired()) return;
+                     take_queues(answer);
+                     look_again(app);
+                   });
+  // The store is too busy to be asked: what we last knew is better than nothing.
+  if (!posted) look_again(app);
+}
+
+void Scheduler::Impl::look_again(const std::string& app) {
+  for (auto& [name, slot] : slots) {
+    const bool concerned = std::ranges::any_of(slot->apps, [&](const std::string& own) {
+      return (app.empty() || own == app) && apps[own].info.events > 0;
+    });
+    if (!concerned) continue;
+    slot->machine.urge();
+    // Some of them may be; nobody has looked.
+    slot->may_be_urgent = true;
+    slot->urged_by = std::max(slot->urged_by, next_queue_number());
+  }
+  turn();
+}
+
 void Scheduler::Impl::reconfigure(std::vector<DestinationSpec> destinations) {
   std::set<std::string> wanted;
   for (DestinationSpec& spec : destinations) {
@@ -349,6 +382,10 @@ void Scheduler::start() {
 
 void Scheduler::queue_changed(const store::QueueChange& change, std::uint64_t number) {
   impl_->queue_changed(change, number);
+}
+
+void Scheduler::reconsider(const std::string& app) {
+  impl_->reconsider(app);
 }
 
 void Scheduler::flush(std::function<void(Result<void>)> done, milliseconds deadline) {

@@ -102,6 +102,9 @@ class Scheduler {
   // From the store's queue observer, posted to the loop; `number` was taken when the observer was
   // called (schedule/queue_number.h). Numbers that an answer has outrun are ignored.
   void queue_changed(const store::QueueChange& change, std::uint64_t number);
+  // Somebody's word lets rows of this app leave that waited for it, of all apps when it is empty:
+  // they are looked for now, urgent or not, but not past a backoff.
+  void reconsider(const std::string& app);
   // `queue flush`: everything is due now, backoff ignored, and so is what the policy leaves to a
   // person; `done` gets nothing left to send, or the first error.
   void flush(std::function<void(Result<void>)> done, std::chrono::milliseconds deadline);

@@ -133,6 +133,8 @@ struct Scheduler::Impl {
   void start();
   void started_with(StoreAnswer answer);
   void queue_changed(const store::QueueChange& change, std::uint64_t number);
+  void reconsider(const std::string& app);
+  void look_again(const std::string& app);
   void flush(std::function<void(Result<void>)> done,
              std::chrono::milliseconds deadline,
              bool by_hand);

@@ -364,6 +364,46 @@ TEST_F(Scheduler, AnAnswerOlderThanTheNoticeHeardBeforeItLosesNoWakeUp) {
   EXPECT_EQ(account("tool", store::account::kDelivered), 1);
 }
 
+TEST_F(Scheduler, WhatWaitedForConsentIsDueAsSoonAsItIsReconsidered) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  held_ = {{1000, "tool"}, {1000, "other"}};
+  start_scheduler();
+  append("tool", 5);
+  append("other", 5);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(forwarder.connections(), 0);
+
+  held_ = {{1000, "other"}};
+  scheduler_->reconsider("tool");
+  run_until([&] { return account("tool", store::account::kDelivered) == 5; });
+  held_.clear();
+  scheduler_->reconsider("");
+  run_until([&] { return account("other", store::account::kDelivered) == 5; });
+}
+
+TEST_F(Scheduler, AWordThatComesBeforeAnEmptyAnswerIsNotForgotten) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  lease_of_nothing_is_on_its_way();
+  scheduler_->reconsider("tool");
+  run_until([&] { return forwarder.ended() == 1; });
+  EXPECT_EQ(account("tool", store::account::kDelivered), 1);
+}
+
+TEST_F(Scheduler, ReconsideringGoesNotPastABackoff) {
+  ScriptedForwarder forwarder(socket_path(), [](const v1::ToForwarder& message) {
+    return answer_with(message, v1::VERDICT_HOLD, "status 401", 3600000);
+  });
+  start_scheduler();
+  append("tool", 5);
+  EXPECT_FALSE(flush());
+  scheduler_->reconsider("tool");
+  wait_for_store();
+  settle_loop();
+  EXPECT_EQ(status().state, "held");
+  EXPECT_EQ(forwarder.seen().size(), 1u);
+}
+
 TEST_F(Scheduler, AnUrgentNoticeHeardBeforeAnEmptyAnswerIsNotForgotten) {
   ScriptedForwarder forwarder(socket_path(), deliver);
   start_scheduler();
