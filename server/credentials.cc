@@ -29,6 +29,7 @@ Result<std::unique_ptr<SqliteCredentials>> SqliteCredentials::open(
       credentials->database_.prepare(
           std::string(kSelect) +
           "WHERE o.name = ?2 AND a.name = ?3 AND active ORDER BY t.id DESC LIMIT ?4"));
+  TELEMETRYD_ASSIGN(credentials->mutes_, credentials->database_.prepare(kSelectMutes));
   return credentials;
 }
 
@@ -84,6 +85,10 @@ Result<std::vector<SqliteCredentials::Row>> SqliteCredentials::read_rows(Stateme
   }
   // Without this the open read would keep the log from ever being emptied.
   select.reset();
+  for (Row& row : rows) {
+    TELEMETRYD_ASSIGN(row.credential.mutes,
+                      read_mutes(mutes_, row.credential.application, clock_.unix_ms()));
+  }
   return rows;
 }
 

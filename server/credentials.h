@@ -42,13 +42,14 @@ class SqliteCredentials final : public CredentialStore {
   };
 
   // All rows of a statement that is bound, which is ready again afterwards.
-  static Result<std::vector<Row>> read_rows(Statement& select);
+  [[nodiscard]] Result<std::vector<Row>> read_rows(Statement& select) TELEMETRYD_REQUIRES(mutex_);
   [[nodiscard]] Result<std::vector<Credential>> unseal(std::vector<Row> rows) const;
 
   Mutex mutex_;
   Database database_ TELEMETRYD_GUARDED_BY(mutex_);
   Statement by_token_ TELEMETRYD_GUARDED_BY(mutex_);
   Statement by_application_ TELEMETRYD_GUARDED_BY(mutex_);
+  Statement mutes_ TELEMETRYD_GUARDED_BY(mutex_);
   const Sealer sealer_;
   const Clock& clock_;
 };

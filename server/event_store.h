@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "server/crypto.h"
+#include "server/mutes.h"
 #include "server/tier.h"
 
 namespace telemetryd::server {
@@ -30,6 +31,7 @@ struct Credential {
   Tier tier = Tier::kEnterprise;
   bool active = false;  // neither revoked nor expired
   Secret secret;
+  std::vector<Mute> mutes;  // of the application
 
   bool is_for(std::string_view org, std::string_view app) const {
     return org == organization_name && app == application_name;

@@ -87,7 +87,18 @@ constexpr const char* kVersion3 = R"sql(
 ALTER TABLE counters ADD COLUMN id_conflict INTEGER NOT NULL DEFAULT 0;
 )sql";
 
-constexpr std::array kMigrations = {kVersion1, kVersion2, kVersion3};
+// What an administrator wants no events of until then; see mutes.h.
+constexpr const char* kVersion4 = R"sql(
+CREATE TABLE mutes (
+  application INTEGER NOT NULL REFERENCES applications(id),
+  client_app TEXT NOT NULL,
+  until INTEGER NOT NULL,
+  ended INTEGER NOT NULL DEFAULT 0 CHECK (ended IN (0, 1)),
+  PRIMARY KEY (application, client_app)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr std::array kMigrations = {kVersion1, kVersion2, kVersion3, kVersion4};
 static_assert(kMigrations.size() == static_cast<std::size_t>(kSchemaVersion));
 
 Result<std::int64_t> read_version(Database& database) {

@@ -13,7 +13,7 @@
 
 namespace telemetryd::server {
 
-inline constexpr std::int64_t kSchemaVersion = 3;
+inline constexpr std::int64_t kSchemaVersion = 4;
 inline constexpr std::int64_t kApplicationId = 0x746c6d73;  // "tlms"
 
 // Brings the file to kSchemaVersion; returns the version that was found. 0 is an empty file.

@@ -1,7 +1,7 @@
 // server/upload_exchange.h: an upload between its headers and its answer, whatever its wire format.
 //
 // A format says how a body is checked and read, and how what was stored is told; this hands it to
-// the storage and puts the rate headers on every answer.
+// the storage and puts the headers on every answer that say a rate or what is muted.
 //
 // Thread:  one at a time; the answer to submit() is made on the storage's thread.
 
@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "server/endpoint.h"
 #include "server/event_store.h"
@@ -40,13 +41,18 @@ class UploadExchange : public Exchange {
 
   Submission& submission() { return submission_; }
 
-  // 409 or 429, or the nonce is part of the submission from here on.
+  // 409 or 429, or the nonce is part of the submission from here on. The sender is known to be
+  // who it says, so that every answer from here on says what the application does not want.
   std::optional<Answer> check_fresh(const Credential& credential, const Bytes16& nonce);
 
  private:
+  // The value of Telemetry-Mute; empty when nothing is.
+  std::string muted() const;
+
   Gate& gate_;
   EventStore& events_;
   std::optional<RateState> rate_;
+  std::vector<Mute> mutes_;
   Submission submission_;
 };
 

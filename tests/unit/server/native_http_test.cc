@@ -54,6 +54,28 @@ TEST_F(NativeHttp, StoresAndSaysExactlyWhat) {
   EXPECT_EQ(ledger().rows, 3);
 }
 
+TEST_F(NativeHttp, WhatIsMutedIsSaidWithEveryAnswerToWhoeverProvedWhoTheyAre) {
+  {
+    auto storage = open_storage(database(), StorageMode::kWrite).value();
+    const auto tools = Registry(storage.database, clock_).find_application("acme", "tools").value();
+    Mutes mutes(storage.database);
+    ASSERT_TRUE(mutes.mute(tools.id, "", seconds(60), clock_.unix_ms()));
+    ASSERT_TRUE(mutes.mute(tools.id, "loud", seconds(30), clock_.unix_ms()));
+  }
+  const Upload good = upload(1, 3);
+  EXPECT_EQ(send(good).headers.at("Telemetry-Mute"), R"("loud";s=30, "mytool";s=60)");
+  const Reply replayed = send(good);
+  EXPECT_EQ(replayed.status, 409);
+  EXPECT_EQ(replayed.headers.at("Telemetry-Mute"), R"("loud";s=30)");
+  Upload stranger = upload(4, 1);
+  stranger.secret = "another";
+  EXPECT_FALSE(send(stranger).headers.contains("Telemetry-Mute"));
+  EXPECT_EQ(ledger().rows, 3);
+
+  clock_.advance(seconds(60));
+  EXPECT_FALSE(send(upload(5, 1)).headers.contains("Telemetry-Mute"));
+}
+
 TEST_F(NativeHttp, AnEmptyBatchIsANoOpThatProvesTheCredentials) {
   Upload empty = upload(1, 0);
   EXPECT_EQ(send(empty).json().at("accepted"), 0);

@@ -115,6 +115,17 @@ TEST_F(OldDatabase, KeepsItsEventsTokensAndLedger) {
   EXPECT_EQ(credentials->find(sha256("tk_old")).value()->secret.text(), "old secret");
 }
 
+TEST_F(OldDatabase, CanMuteItsApplications) {
+  auto storage = open_storage(path(), StorageMode::kCreate).value();
+  const UnixMs now = clock_.unix_ms();
+  ASSERT_TRUE(Mutes(storage.database).mute(1, "mytool", std::chrono::hours(1), now));
+  const auto credentials =
+      SqliteCredentials::open(path(), Sealer::open(path()).value(), clock_).value();
+  const auto credential = credentials->find(sha256("tk_old")).value();
+  ASSERT_EQ(credential->mutes.size(), 1u);
+  EXPECT_EQ(credential->mutes[0].client_app, "mytool");
+}
+
 TEST_F(OldDatabase, HoldsOnlyTheTiersThatThereAre) {
   auto storage = open_storage(path(), StorageMode::kCreate).value();
   EXPECT_FALSE(storage.database.execute("UPDATE tokens SET tier = 'gold'"));
