@@ -63,12 +63,12 @@ void list_dead(Parts& parts, const admin::Call& call, const admin::Reply& reply)
       parts,
       reply,
       [query = *query](store::Store& store) { return store.dead_letters(query); },
-      [reply](const std::vector<store::DeadLetter>& letters) {
+      [reply](const store::DeadPage& page) {
         Json list = Json::array();
-        for (const store::DeadLetter& letter : letters) list.push_back(letter_json(letter));
+        for (const store::DeadLetter& letter : page.letters) list.push_back(letter_json(letter));
         Json answer = {{"dead", std::move(list)}};
-        // A page may end at a bound of bytes as well: only an empty one is the end.
-        if (!letters.empty()) answer["next"] = letters.back().id;
+        // A page may end at a bound of bytes or of time as well, before there is anything in it.
+        if (page.more) answer["next"] = page.last_id;
         reply.json(200, dump(answer));
       });
 }

@@ -60,7 +60,7 @@ class SqliteStore final : public Store {
   std::vector<std::string> apps() override;
   Result<QueueInfo> queue(const std::string& app) override;
   Result<std::vector<ListedEvent>> list(const EventQuery& query) override;
-  Result<std::vector<DeadLetter>> dead_letters(const DeadQuery& query) override;
+  Result<DeadPage> dead_letters(const DeadQuery& query) override;
   Result<DeadMoved> replay_dead(const DeadQuery& query) override;
   Result<DeadMoved> drop_dead(const DeadQuery& query) override;
   Result<std::map<std::string, std::string>> destination_states() override;
@@ -228,7 +228,7 @@ class SqliteStore final : public Store {
   Result<void> scrub_now();
 
   // sqlite_store_dead.cc
-  Result<std::vector<DeadLetter>> find_dead(const DeadQuery& query);
+  Result<DeadPage> find_dead(const DeadQuery& query);
   Result<DeadMoved> nothing_moved(const DeadQuery& query);
   Result<void> drop_letters(std::span<const std::int64_t> ids);
   ReplayPlan plan_replay(std::vector<DeadLetter> letters);

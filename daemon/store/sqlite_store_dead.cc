@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "base/bytes.h"
 #include "store/sqlite_store.h"
@@ -12,6 +13,27 @@ namespace {
 // Of one transaction, so that frames and leases wait for it no longer than for a commit.
 constexpr std::uint32_t kDeadLettersMax = 1000;
 constexpr std::uint64_t kDeadBytesMax = 4u << 20;
+
+// Of letters that nobody asked for, which cost no memory but time: as many as this at once, and no
+// longer than other reads for the admin API. The time is not the Clock's: it measures the disk.
+constexpr std::uint32_t kUnwantedMax = 4096;
+constexpr std::uint32_t kUnwantedStep = 64;
+constexpr std::chrono::milliseconds kUnwantedTimeMax{2};
+
+class Patience {
+ public:
+  // Another one was for nothing.
+  bool over() {
+    ++unwanted_;
+    if (unwanted_ >= kUnwantedMax) return true;
+    return unwanted_ % kUnwantedStep == 0 && std::chrono::steady_clock::now() >= until_;
+  }
+
+ private:
+  std::uint32_t unwanted_ = 0;
+  const std::chrono::steady_clock::time_point until_ =
+      std::chrono::steady_clock::now() + kUnwantedTimeMax;
+};
 
 // A dead letter's class and urgency stand in the event alone: the pair that its check accepts.
 struct Kind {
@@ -37,38 +59,46 @@ std::optional<Kind> kind_of(std::string_view blob) {
 
 }  // namespace
 
-Result<std::vector<DeadLetter>> SqliteStore::find_dead(const DeadQuery& query) {
+Result<DeadPage> SqliteStore::find_dead(const DeadQuery& query) {
   TELEMETRYD_ASSIGN(Statement select,
                     db_.prepare("SELECT id, uid, app, destination, parked_unix_ms, reason, "
                                 "context, blob, seq FROM dead WHERE id>? AND id<=? ORDER BY id"));
-  std::vector<DeadLetter> letters;
+  DeadPage page;
   const std::uint32_t limit = std::min(query.limit, kDeadLettersMax);
   std::uint64_t bytes = 0;
+  Patience patience;
+  const auto wanted = [&](const Rows& rows, std::uint32_t uid, const std::string& app) {
+    // As good as gone; a replay would carry it out of the erasure's reach.
+    if (waits_for_erasure(static_cast<Seq>(rows.integer(8)), uid, app)) return false;
+    return (!query.uid || uid == *query.uid) && (query.app.empty() || app == query.app) &&
+           (query.destination.empty() || rows.text(3) == query.destination);
+  };
   for (Rows rows = select.query(query.after_id, query.up_to_id);
-       letters.size() < limit && bytes < kDeadBytesMax;) {
+       page.letters.size() < limit && bytes < kDeadBytesMax;) {
     TELEMETRYD_ASSIGN(const bool found, rows.next());
-    if (!found) break;
+    if (!found) return page;
+    page.last_id = rows.integer(0);
     const auto uid = static_cast<std::uint32_t>(rows.integer(1));
     const std::string& app = books_.name(rows.integer(2));
-    if (query.uid && uid != *query.uid) continue;
-    // As good as gone; a replay would carry it out of the erasure's reach.
-    if (waits_for_erasure(static_cast<Seq>(rows.integer(8)), uid, app)) continue;
-    if (!query.app.empty() && app != query.app) continue;
-    if (!query.destination.empty() && rows.text(3) != query.destination) continue;
-    letters.push_back({.id = rows.integer(0),
-                       .uid = uid,
-                       .app = app,
-                       .destination = rows.text(3),
-                       .parked_unix_ms = rows.integer(4),
-                       .reason = rows.text(5),
-                       .context = rows.text(6),
-                       .event = rows.text(7)});
-    bytes += letters.back().context.size() + letters.back().event.size();
+    if (!wanted(rows, uid, app)) {
+      if (patience.over()) break;
+      continue;
+    }
+    page.letters.push_back({.id = page.last_id,
+                            .uid = uid,
+                            .app = app,
+                            .destination = rows.text(3),
+                            .parked_unix_ms = rows.integer(4),
+                            .reason = rows.text(5),
+                            .context = rows.text(6),
+                            .event = rows.text(7)});
+    bytes += page.letters.back().context.size() + page.letters.back().event.size();
   }
-  return letters;
+  page.more = true;
+  return page;
 }
 
-Result<std::vector<DeadLetter>> SqliteStore::dead_letters(const DeadQuery& query) {
+Result<DeadPage> SqliteStore::dead_letters(const DeadQuery& query) {
   TELEMETRYD_TRY(usable());
   return find_dead(query);
 }
@@ -142,10 +172,10 @@ Result<DeadMoved> SqliteStore::replay_dead(const DeadQuery& query) {
     return fail(ErrorCode::kResourceExhausted, refusal->text);
   }
   TELEMETRYD_ASSIGN(DeadMoved moved, nothing_moved(query));
-  TELEMETRYD_ASSIGN(std::vector<DeadLetter> letters, find_dead(query));
-  if (letters.empty()) return moved;
-  moved.last_id = letters.back().id;
-  const ReplayPlan plan = plan_replay(std::move(letters));
+  TELEMETRYD_ASSIGN(DeadPage page, find_dead(query));
+  moved.last_id = page.last_id;
+  if (page.letters.empty()) return moved;
+  const ReplayPlan plan = plan_replay(std::move(page.letters));
   const auto written = transact_within_quota([&]() -> Result<void> {
     Seq seq = next_seq_;
     TELEMETRYD_TRY(drop_letters(plan.letters));
@@ -167,12 +197,12 @@ Result<DeadMoved> SqliteStore::replay_dead(const DeadQuery& query) {
 Result<DeadMoved> SqliteStore::drop_dead(const DeadQuery& query) {
   TELEMETRYD_TRY(usable());
   TELEMETRYD_ASSIGN(DeadMoved moved, nothing_moved(query));
-  TELEMETRYD_ASSIGN(const std::vector<DeadLetter> letters, find_dead(query));
-  if (letters.empty()) return moved;
-  moved.last_id = letters.back().id;
+  TELEMETRYD_ASSIGN(const DeadPage page, find_dead(query));
+  moved.last_id = page.last_id;
+  if (page.letters.empty()) return moved;
   std::vector<std::int64_t> ids;
   Moves moves;
-  for (const DeadLetter& letter : letters) {
+  for (const DeadLetter& letter : page.letters) {
     ids.push_back(letter.id);
     // One whose app's name is lost is booked under the one that stands in for it.
     const auto app = books_.find(letter.app.empty() ? std::string(kOtherApp) : letter.app);
@@ -186,7 +216,7 @@ Result<DeadMoved> SqliteStore::drop_dead(const DeadQuery& query) {
   });
   TELEMETRYD_TRY(written);
   books_.apply(moves);
-  moved.events = letters.size();
+  moved.events = page.letters.size();
   return moved;
 }
 

@@ -203,6 +203,13 @@ struct DeadQuery {
   std::uint32_t limit = 100;
 };
 
+// A slice of the search: it may hold none, and yet there may be more.
+struct DeadPage {
+  std::vector<DeadLetter> letters;
+  std::int64_t last_id = 0;  // of those looked at, wanted or not; 0: there were none
+  bool more = false;         // look again after `last_id`
+};
+
 struct DeadMoved {
   std::uint64_t events = 0;
   std::uint64_t unreadable = 0;  // stayed: no event can be read from them
@@ -287,7 +294,7 @@ class Store {
   virtual Result<QueueInfo> queue(const std::string& app) = 0;
   virtual Result<std::vector<ListedEvent>> list(const EventQuery& query) = 0;
 
-  virtual Result<std::vector<DeadLetter>> dead_letters(const DeadQuery& query) = 0;
+  virtual Result<DeadPage> dead_letters(const DeadQuery& query) = 0;
   // In one transaction, so of a bounded number of them: back into the queue, as the youngest rows
   // of their apps. kResourceExhausted: there is no room.
   virtual Result<DeadMoved> replay_dead(const DeadQuery& query) = 0;

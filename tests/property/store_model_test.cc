@@ -182,7 +182,7 @@ class StoreModel : public StoreTest {
     ASSERT_TRUE(found);
     const auto moved = store_->drop_dead(query);
     ASSERT_TRUE(moved);
-    ASSERT_EQ(moved->events, found->size());
+    ASSERT_EQ(moved->events, found->letters.size());
     parked_ -= static_cast<std::int64_t>(moved->events);
     dropped_ += static_cast<std::int64_t>(moved->events);
   }

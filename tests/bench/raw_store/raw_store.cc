@@ -68,9 +68,7 @@ class RawStore final : public Store {
     return std::vector<ListedEvent>();
   }
 
-  Result<std::vector<DeadLetter>> dead_letters(const DeadQuery&) override {
-    return std::vector<DeadLetter>();
-  }
+  Result<DeadPage> dead_letters(const DeadQuery&) override { return DeadPage(); }
 
   Result<DeadMoved> replay_dead(const DeadQuery&) override { return DeadMoved(); }
 

@@ -208,6 +208,15 @@ TEST_F(CommandsTest, DeadListShowsTheUpstreamsWords) {
   EXPECT_EQ(listed.out.find('\x1b'), std::string::npos) << "it cannot drive the terminal";
 }
 
+TEST_F(CommandsTest, DeadListGoesOnBehindAPageWithoutLetters) {
+  test::ScriptedAdmin admin(
+      socket(),
+      Answers{{"GET /v1/dead?limit=100&after=0", {200, R"({"dead":[],"next":4096})"}},
+              {"GET /v1/dead?limit=100&after=4096",
+               {200, R"({"dead":[{"id":5000,"app":"tool","event":null}]})"}}});
+  EXPECT_NE(run({"dead", "list"}).out.find("tool"), std::string::npos);
+}
+
 TEST_F(CommandsTest, LedgerCheckFailsWhenItDoesNotBalance) {
   const test::ScriptedAdmin admin(
       socket(),

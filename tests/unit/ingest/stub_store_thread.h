@@ -74,8 +74,8 @@ class StubStore final : public store::Store {
 
   Result<std::vector<store::ListedEvent>> list(const store::EventQuery&) override { return {}; }
 
-  Result<std::vector<store::DeadLetter>> dead_letters(const store::DeadQuery&) override {
-    return std::vector<store::DeadLetter>();
+  Result<store::DeadPage> dead_letters(const store::DeadQuery&) override {
+    return store::DeadPage();
   }
 
   Result<store::DeadMoved> replay_dead(const store::DeadQuery&) override {

@@ -46,7 +46,12 @@ class DeadLetters : public StoreTest {
   std::vector<store::DeadLetter> letters(const store::DeadQuery& query = {}) {
     auto found = store_->dead_letters(query);
     EXPECT_TRUE(found) << found.error().message();
-    return found ? *found : std::vector<store::DeadLetter>();
+    return found ? found->letters : std::vector<store::DeadLetter>();
+  }
+
+  // As many as may lie in the way of two slices.
+  void park_many(const std::shared_ptr<const store::ClientInfo>& from) {
+    for (int i = 0; i < 10; ++i) park(from, std::vector<std::string>(1000, encoded("many")));
   }
 
   store::DeadMoved replay(const store::DeadQuery& query = {}) {
@@ -94,6 +99,41 @@ TEST_F(DeadLetters, AreFoundByUserAppAndDestinationPageByPage) {
   ASSERT_EQ(page.size(), 2u);
   EXPECT_EQ(letters({.after_id = page[1].id}).size(), 2u);
   EXPECT_EQ(letters({.up_to_id = page[0].id}).size(), 1u);
+}
+
+TEST_F(DeadLetters, OneUsersAreFoundBehindManyOfAnotherSliceBySlice) {
+  park_many(shop_);
+  park(mail_, {encoded("a"), encoded("b")});
+  store::DeadQuery query{.uid = 1001};
+  std::size_t found = 0;
+  int slices = 0;
+  for (bool more = true; more; ++slices) {
+    const auto page = store_->dead_letters(query);
+    ASSERT_TRUE(page);
+    EXPECT_LE(page->last_id - query.after_id, 4096 + 2);
+    EXPECT_TRUE(page->last_id > query.after_id || !page->more) << "each slice gets on";
+    found += page->letters.size();
+    query.after_id = page->last_id;
+    more = page->more;
+  }
+  EXPECT_EQ(found, 2u);
+  EXPECT_GE(slices, 3);
+}
+
+TEST_F(DeadLetters, AMoveOfOneUsersGoesOnSliceBySliceToo) {
+  park_many(shop_);
+  park(mail_, {encoded("a"), encoded("b")});
+  store::DeadQuery query{.uid = 1001, .limit = 1000};
+  std::uint64_t moved = 0;
+  for (bool more = true; more;) {
+    const store::DeadMoved step = replay(query);
+    moved += step.events;
+    more = step.last_id != 0 && step.last_id < step.up_to_id;
+    query.after_id = step.last_id;
+    query.up_to_id = step.up_to_id;
+  }
+  EXPECT_EQ(moved, 2u);
+  EXPECT_EQ(account("parked"), 10'000);
 }
 
 TEST_F(DeadLetters, AReplayedOneIsDeliveredLikeAnyOther) {

@@ -62,8 +62,8 @@ class ScriptedStore final : public store::Store {
     return std::vector<store::ListedEvent>();
   }
 
-  Result<std::vector<store::DeadLetter>> dead_letters(const store::DeadQuery&) override {
-    return std::vector<store::DeadLetter>();
+  Result<store::DeadPage> dead_letters(const store::DeadQuery&) override {
+    return store::DeadPage();
   }
 
   Result<store::DeadMoved> replay_dead(const store::DeadQuery&) override {
