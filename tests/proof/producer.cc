@@ -35,6 +35,7 @@ struct Options {
   std::uint64_t events = 0;
   std::uint64_t rate = 0;  // events per second; 0: as fast as they are taken
   std::uint64_t frame_bytes = 4096;
+  std::uint64_t pad_bytes = 0;  // of one more attribute, to make events large
   bool flush_each = false;
 };
 
@@ -69,6 +70,8 @@ bool parse(int argc, char** argv, Options& options) {
       options.rate = number;
     else if (flag == "--frame-bytes")
       options.frame_bytes = number;
+    else if (flag == "--pad-bytes")
+      options.pad_bytes = number;
     else
       return false;
   }
@@ -112,13 +115,18 @@ bool out_of_patience(SteadyTime started) {
 
 bool produce(telemetry_client_t* client, const Options& options) {
   const auto started = std::chrono::steady_clock::now();
-  telemetry_attribute_t number{};
+  const std::string padding(options.pad_bytes, 'x');
+  std::array<telemetry_attribute_t, 2> attributes{};
+  telemetry_attribute_t& number = attributes[0];
   number.key = "n";
   number.type = TELEMETRY_VALUE_INT;
+  attributes[1].key = "padding";
+  attributes[1].type = TELEMETRY_VALUE_STRING;
+  attributes[1].value.string_value = padding.c_str();
   telemetry_event_t event = TELEMETRY_EVENT_INIT;
   event.name = "proof";
-  event.attributes = &number;
-  event.attribute_count = 1;
+  event.attributes = attributes.data();
+  event.attribute_count = padding.empty() ? 1 : 2;
   for (std::uint64_t n = 0; n < options.events; ++n) {
     if (options.rate != 0) {
       std::this_thread::sleep_until(started +
@@ -152,7 +160,7 @@ int main(int argc, char** argv) {
   if (!parse(argc, argv, options)) {
     std::fprintf(stderr,
                  "usage: proof_producer --socket S --app A --counters FILE --index I --events N "
-                 "[--first N] [--rate N] [--frame-bytes N] [--flush-each]\n");
+                 "[--first N] [--rate N] [--frame-bytes N] [--pad-bytes N] [--flush-each]\n");
     return 2;
   }
   Counters* counters = map_counters(options.counters);

@@ -20,8 +20,8 @@ IMAGES_MIN, KILLS_MIN = 10_000, 500
 SOAK_MINUTES_MIN = 60
 FUZZERS = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "fuzz").glob("*_fuzz.cc")))
 # What a run that is not quick makes; the names are those of scripts/prove.
-WHOLE = ("power_cut_test", "store_model_test", "ack_trace", "grpc_ack_trace", "raw_uid", "neighbour", "crash_points", "disk_faults",
-         "kill_proof", "oracle", "system", "sabotage", *FUZZERS)
+WHOLE = ("power_cut_test", "store_model_test", "ack_trace", "grpc_ack_trace", "raw_uid", "neighbour", "crash_points", "forwarder_phases",
+         "disk_faults", "kill_proof", "oracle", "system", "sabotage", *FUZZERS)
 SKIPPED = 77
 PARTIAL = 3  # nothing failed, and not everything was made
 FIGURE = re.compile(r"(\w+)=(\{.*?\}|\S+)")
@@ -68,16 +68,17 @@ def totals(proofs):
     oracle_kills = sum(count for count, what in by_name["oracle"].seen() if what.startswith("kill ")) if "oracle" in by_name else 0
     return {
         "power-cut images, distinct": number("power_cut_test", "distinct"),
-        "kills": number("kill_proof", "kills", "drain_kills", "forwarder_kills") + number("crash_points", "crashes") + oracle_kills,
-        "of these at a system call": number("crash_points", "crashes"),
+        "kills": number("kill_proof", "kills", "drain_kills", "forwarder_kills") + number("crash_points", "crashes")
+        + number("forwarder_phases", "kills") + oracle_kills,
+        "of these at a system call": number("crash_points", "crashes") + number("forwarder_phases", "kills"),
         "of these during a recovery": number("crash_points", "during_recovery"),
         "system calls made to fail": number("disk_faults", "injected"),
         "events acknowledged": number("oracle", "acknowledged") + number("kill_proof", "events") + number("crash_points", "events")
-        + number("disk_faults", "events"),
+        + number("disk_faults", "events") + number("forwarder_phases", "events"),
         "lost": number("oracle", "lost"),
         "stored twice at the server": number("oracle", "stored_twice"),
         "sent again and recognised": number("oracle", "sent_again") + number("kill_proof", "duplicates")
-        + number("crash_points", "sent_again") + number("disk_faults", "sent_again"),
+        + number("crash_points", "sent_again") + number("disk_faults", "sent_again") + number("forwarder_phases", "sent_again"),
     }
 
 
@@ -85,7 +86,8 @@ def judge(proofs, sums, quick):
     problems = [f"{proof.name} ended with {proof.code}" for proof in proofs if proof.code not in (0, SKIPPED)]
     ran = {proof.name for proof in proofs if proof.code == 0}
     if not quick:
-        problems += [f"{name} was not made" for name in ("power_cut_test", "crash_points", "disk_faults", "kill_proof", "oracle")
+        problems += [f"{name} was not made" for name in ("power_cut_test", "crash_points", "forwarder_phases", "disk_faults", "kill_proof",
+                                                             "oracle")
                      if name not in ran and not any(problem.startswith(name) for problem in problems)]
         if sums["power-cut images, distinct"] < IMAGES_MIN:
             problems.append(f"fewer than {IMAGES_MIN} images")
@@ -126,6 +128,9 @@ def faults_by_kind(proofs):
         if proof.name == "crash_points":
             for count, what in proof.seen():
                 kinds[f"killed at: {what.split(':')[0]}"] += count
+        elif proof.name == "forwarder_phases":
+            for count, what in proof.seen():
+                kinds[f"forwarder killed: {what}"] += count
         elif proof.name == "disk_faults":
             for count, what in proof.seen():
                 if count:

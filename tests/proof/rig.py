@@ -359,14 +359,14 @@ machine_id_file = "{machine_id}"
             raise Untested("telemetry-server printed no [[destination]]:\n" + result.stdout)
         return re.sub(r"(?m)^name = .*$", f'name = "{name}"', found[0])
 
-    def start_server(self, through_gate=True):
+    def start_server(self, through_gate=True, more=()):
         port_file = self.folder / "server.port"
         with contextlib.suppress(FileNotFoundError):
             port_file.unlink()
         with open(self.folder / "server.log", "ab") as log:
             self.server = self.spawn(self.bin / "telemetry-server", "serve", "--listen", "127.0.0.1:0",
                                      "--port-file", port_file, "--database", f"sqlite:{self.server_database}",
-                                     stdout=log, stderr=log)
+                                     *more, stdout=log, stderr=log)
 
         def port():
             if self.server.poll() is not None:
@@ -412,7 +412,8 @@ class Producer:
 
     COUNTERS = ("accepted", "acknowledged", "refused", "queued", "frames_sent", "frames_resent", "reconnects", "done")
 
-    def __init__(self, rig, app, index, events, rate=0, flush_each=False, first=0, frame_bytes=4096):
+    def __init__(self, rig, app, index, events, rate=0, flush_each=False, first=0, frame_bytes=4096,
+                 pad_bytes=0):
         self.app, self.index, self.events, self.first = app, index, events, first
         self.name = f"producer-{index}"
         file = rig.folder / f"counters-{index}-{first}"
@@ -421,7 +422,7 @@ class Producer:
             self.shared = mmap.mmap(shared.fileno(), 0)
         self.process = rig.spawn(rig.tests / "proof_producer", "--socket", rig.ingest_socket, "--app", app,
                                  "--index", index, "--first", first, "--events", events, "--rate", rate,
-                                 "--frame-bytes", frame_bytes, "--counters", file,
+                                 "--frame-bytes", frame_bytes, "--pad-bytes", pad_bytes, "--counters", file,
                                  *(["--flush-each"] if flush_each else []),
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -481,12 +482,12 @@ def event_number(event):
     raise Broken("an event at the server has lost its number")
 
 
-def check_arrivals(rows, wanted):
+def check_arrivals(rows, wanted, number_of=event_number):
     """Each event once, with its own ID and content, each producer's in the order it made them."""
     next_number = dict.fromkeys(wanted, 0)
     for identifier, payload in rows:
         producer = identifier[7]
-        number = event_number(payload)
+        number = number_of(payload)
         if producer not in next_number or identifier != event_id(producer, number):
             raise Broken(f"event {id_text(identifier)} at the server says that it is number {number}")
         if number != next_number[producer]:
