@@ -8,7 +8,6 @@ their names. Skipped, aloud, where there may be no namespace or is no dbus-daemo
 
 import argparse
 import json
-import os
 import pathlib
 import shutil
 import socket
@@ -17,13 +16,14 @@ import sys
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1] / "proof")]
+sys.path[:0] = [str(HERE.parents[1] / "proof"), str(HERE.parents[1] / "support")]
+import network  # noqa: E402
 import rig as rigs  # noqa: E402
+from network import ip, make_link  # noqa: E402
 
 OPTIONS = argparse.Namespace()
 APP = "tool"
 ADDRESS = "192.0.2.1"  # of the upstream, on an interface of the namespace
-INSIDE = "TELEMETRYD_CONDITIONS_NAMESPACE"
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -33,10 +33,6 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 <allow receive_type="method_call"/><allow receive_type="signal"/><allow receive_type="method_return"/>
 <allow receive_type="error"/></policy></busconfig>
 """
-
-
-def ip(*words):
-    subprocess.run(["ip", *words], check=True)
 
 
 class Service:
@@ -235,42 +231,25 @@ class ConditionsTest(unittest.TestCase):
             ip("address", "add", f"{ADDRESS}/24", "dev", "up0")
 
 
-def make_link(name, address):
-    """A cable with both ends here: NAME0, which has the address, and NAME1."""
-    ip("link", "add", f"{name}0", "type", "veth", "peer", "name", f"{name}1")
-    ip("address", "add", address, "dev", f"{name}0")
-    for end in "01":
-        ip("link", "set", f"{name}{end}", "up")
-
-
-def make_network():
-    ip("link", "set", "lo", "up")
-    make_link("up", f"{ADDRESS}/24")
-
-
 def why_not():
-    for program in ("ip", "unshare", "dbus-daemon"):
-        if not shutil.which(program):
-            return f"{program} is not installed"
+    if not shutil.which("dbus-daemon"):
+        return "dbus-daemon is not installed"
     imports = subprocess.run(["/usr/bin/python3", "-c", "import dbus, gi"], capture_output=True, text=True, check=False)
     if imports.returncode != 0:
         return "python3-dbus or python3-gi is not installed"
-    tried = subprocess.run(["unshare", "-n", "ip", "link", "add", "up0", "type", "veth"], capture_output=True, text=True,
-                           check=False)
-    return tried.stderr.strip() if tried.returncode != 0 else ""
+    return network.why_not()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", required=True)
     _, rest = parser.parse_known_args(namespace=OPTIONS)
-    if INSIDE not in os.environ:
-        reason = why_not()
-        if reason:
-            print(f"SKIPPED: {reason}", file=sys.stderr)
-            return rigs.SKIPPED
-        os.execvpe("unshare", ["unshare", "-n", "/usr/bin/python3", "-B", *sys.argv], {**os.environ, INSIDE: "1"})
-    make_network()
+    reason = "" if network.is_inside() else why_not()
+    if reason:
+        print(f"SKIPPED: {reason}", file=sys.stderr)
+        return rigs.SKIPPED
+    network.go_inside()
+    make_link("up", f"{ADDRESS}/24")
     return unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
 
 
