@@ -157,9 +157,9 @@ class NotFound(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def http1_server(context):
-    """The URL of a web server that knows nothing of HTTP/2."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotFound) as server:
+def serving(handler, context=None):
+    """The URL of an HTTP/1.1 server, over TLS with a context."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if context:
             server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
@@ -171,7 +171,11 @@ def http1_server(context):
             thread.join()
 
 
-@contextlib.contextmanager
+def http1_server(context):
+    """The URL of a web server that knows nothing of HTTP/2."""
+    return serving(NotFound, context)
+
+
 def tunnel_proxy(status):
     """The URL of a proxy that makes tunnels when `status` is 200, and says it otherwise."""
     def pump(source, target):
@@ -197,14 +201,7 @@ def tunnel_proxy(status):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tunnel) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(Tunnel)
 
 
 class ForwarderTest(unittest.TestCase):
