@@ -20,7 +20,7 @@ IMAGES_MIN, KILLS_MIN = 10_000, 500
 SOAK_MINUTES_MIN = 60
 FUZZERS = tuple(sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "fuzz").glob("*_fuzz.cc")))
 # What a run that is not quick makes; the names are those of scripts/prove.
-WHOLE = ("power_cut_test", "store_model_test", "ack_trace", "grpc_ack_trace", "raw_uid", "neighbour", "crash_points", "forwarder_phases",
+WHOLE = ("power_cut_test", "store_model_test", "ack_trace", "grpc_ack_trace", "raw_uid", "neighbour", "isolation", "crash_points", "forwarder_phases",
          "disk_faults", "kill_proof", "oracle", "system", "sabotage", *FUZZERS)
 SKIPPED = 77
 PARTIAL = 3  # nothing failed, and not everything was made
