@@ -94,8 +94,8 @@ struct Config {
     Sending roaming = Sending::kNever;
     std::uint32_t battery_min_percent = 20;
     std::uint64_t network_bytes_per_day_max = 0;  // 0: none
-    std::filesystem::path socket;   // empty: start telemetryd-forward as a child
-    std::filesystem::path program;  // telemetryd-forward; default: beside telemetryd
+    std::filesystem::path socket;                 // empty: start telemetryd-forward as a child
+    std::filesystem::path program;                // telemetryd-forward; default: beside telemetryd
   } forward;
 
   struct Gateway {
