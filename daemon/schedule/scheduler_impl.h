@@ -195,6 +195,7 @@ struct Scheduler::Impl {
   void take_news(Slot& slot, const Outcome& outcome);
   void on_link_end(const std::string& why);
   void lease_failed(Slot& slot, Failure failure);
+  void day_is_spent(Slot& slot);
   void nothing_urgent(Slot& slot, const StoreAnswer& answer);
   void nothing_lent(Slot& slot, const StoreAnswer& answer);
   void slot_free(Slot& slot);

@@ -60,7 +60,7 @@ void Scheduler::Impl::request_lease(Slot& slot) {
   StoreJob job;
   job.settle = slot.unsettled;
   std::vector<std::string> wanted = wanted_apps(slot);
-  if (!slot.removed && !wanted.empty()) {
+  if (!slot.removed && !wanted.empty() && !spent_until(slot, clock.boot_ms())) {
     store::LeaseRequest request;
     request.apps = std::move(wanted);
     request.held = hooks.held();
@@ -111,6 +111,8 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   }
   if (!answer.lease) {
     lease_failed(*slot, {false, {}, "leasing: " + answer.lease.error().message()});
+  } else if (answer.lease->id == 0 && spent_until(*slot, clock.boot_ms())) {
+    day_is_spent(*slot);
   } else if (answer.lease->id == 0 && slot->urgent_rows_out) {
     nothing_urgent(*slot, answer);
   } else if (answer.lease->id == 0) {
@@ -119,6 +121,15 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
     hand_over(*slot, std::move(*answer.lease));
   }
   turn();
+}
+
+// Nothing was asked for. What is still queued waits by next_action()'s word.
+void Scheduler::Impl::day_is_spent(Slot& slot) {
+  slot.machine.postponed();
+  const std::string destination = slot.spec.name;
+  const bool nothing_waits = slot.machine.state() == Destination::State::kIdle;
+  slot_free(slot);
+  if (nothing_waits) leave_flushes(destination, std::nullopt);
 }
 
 // The others are next, if they may leave; or the rest of the search, in which case nobody else

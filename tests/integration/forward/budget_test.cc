@@ -72,6 +72,24 @@ TEST_F(NetworkBudget, NothingLeavesOnceTheDaysBytesAreSentUntilTheDayIsOver) {
   run_until([&] { return delivered() == 7; });
 }
 
+TEST_F(NetworkBudget, ABacklogStopsInTheMiddle) {
+  options_.network_bytes_per_day_max = 2 * kBody;
+  options_.batch_events_max = 10;
+  ScriptedForwarder forwarder(socket_path(), deliver_fifty);
+  append("tool", 35);
+  start_scheduler();
+  EXPECT_FALSE(flush());
+  EXPECT_EQ(delivered(), 20);
+  EXPECT_EQ(status().waiting_for, "");
+  append("tool", 1, true);
+  run_until([&] { return status().waiting_for == "budget"; });
+
+  clock_.advance(24h);
+  EXPECT_TRUE(flush()) << "what was left is two more batches";
+  EXPECT_EQ(delivered(), 36);
+  EXPECT_TRUE(flush()) << "nothing waits, so nothing is refused";
+}
+
 TEST_F(NetworkBudget, AttemptsThatFailAreSpentAsWell) {
   options_.network_bytes_per_day_max = 2 * kBody;
   options_.retry_delay_min = options_.retry_delay_max = 1s;
