@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is a connection whose other end has fallen silent noticed within its deadline, and replaced?
 
-A real telemetryd and telemetryd-forward in one network namespace, a real telemetry-server in another.
+A real telemetryd and telemetryd-forward in one network namespace, a real telemetry-server or relay in another.
 In the middle of a delivery everything that comes back on the connection is dropped: no acknowledgement,
 no reset, no end. New connections work. Skipped, aloud, where there may be no namespace.
 """
@@ -15,14 +15,17 @@ import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1] / "proof"), str(HERE.parents[1] / "support")]
+sys.path[:0] = [str(HERE.parents[1] / "proof"), str(HERE.parents[1] / "support"), str(HERE.parent / "relay")]
 import network  # noqa: E402
+import relay_test  # noqa: E402
 import rig as rigs  # noqa: E402
 
 OPTIONS = argparse.Namespace()
 APP, INDEX = "tool", 1
 NEAR, FAR = "192.0.2.1", "192.0.2.2"  # the server's, the daemon's
 BATCH = 10
+ROWS = 60  # of a delivery to a relay, a call each
+BEHIND_HANDSHAKE = 4000  # bytes from the relay: some of the calls are answered by then, and not all
 REQUEST_TIMEOUT_S = 2
 # Far less than TCP alone would take: it is told to give up after 60 s.
 NOTICED_S = 30
@@ -33,11 +36,13 @@ def drop_to_port(port):
 
 
 class CuttingGate(rigs.Gate):
-    """The first connection falls silent behind its first answer."""
+    """The first connection falls silent behind so many bytes of answers."""
 
-    def __init__(self):
+    def __init__(self, after_bytes):
         super().__init__(NEAR)
-        self.ports = []  # the clients', in the order of the first answers
+        self.after_bytes = after_bytes
+        self.ports = []  # the clients', in the order they came
+        self.silent = 0  # the one of them to which nothing comes any more
         self.seen = threading.Lock()
 
     def _pump(self, source, sink, is_request):
@@ -45,32 +50,32 @@ class CuttingGate(rigs.Gate):
             super()._pump(source, sink, is_request)
             return
         with contextlib.suppress(OSError):
-            answer = source.recv(1 << 16)
             port = sink.getpeername()[1]
             with self.seen:
                 self.ports.append(port)
-                first = len(self.ports) == 1
-            sink.sendall(answer)
-            if first:
-                network.ip(*drop_to_port(port)[1:])
+                left = self.after_bytes if len(self.ports) == 1 else 0
+            while left > 0 and (answer := source.recv(1 << 16)):
+                sink.sendall(answer)
+                left -= len(answer)
+                if left <= 0:
+                    network.ip(*drop_to_port(port)[1:])
+                    self.silent = port
         super()._pump(source, sink, is_request)
 
 
 class Machine(rigs.Rig):
-    def __init__(self, build):
-        super().__init__(build, batch_events_max=BATCH, request_timeout_s=REQUEST_TIMEOUT_S)
+    def __init__(self, build, silent_after_bytes, batch_events_max):
+        super().__init__(build, batch_events_max=batch_events_max, request_timeout_s=REQUEST_TIMEOUT_S)
         # Its namespace is the one behind the cable.
         self.elsewhere = self.spawn("unshare", "-n", "sleep", "infinity").pid
         ours = pathlib.Path("/proc/self/ns/net").readlink()
         rigs.wait_until(lambda: pathlib.Path(f"/proc/{self.elsewhere}/ns/net").readlink() != ours, 20, "a namespace")
         network.lay_cable(NEAR, FAR, self.elsewhere)
         self.gate.close()
-        self.gate = CuttingGate()
+        self.gate = CuttingGate(silent_after_bytes)
 
-    def start(self, kind):
-        destination = self.destination_at_server("upstream").replace("127.0.0.1", NEAR).replace('"native"', f'"{kind}"')
-        self.write_config(destination + "allow_plain_http = true\n", f'[[route]]\napp = "{APP}"\ndestination = "upstream"\n')
-        self.start_server()
+    def start(self, destination):
+        self.write_config(destination, f'[[route]]\napp = "{APP}"\ndestination = "upstream"\n')
         self.start_daemon(prefix=("nsenter", "-t", str(self.elsewhere), "-n"))
 
     def unacknowledged(self, port):
@@ -83,33 +88,45 @@ class Machine(rigs.Rig):
 
 
 class HalfOpenTest(unittest.TestCase):
-    def setUp(self):
-        self.machine = Machine(OPTIONS.build)
-        self.addCleanup(self.machine.__exit__, None, None, None)
+    def entered(self, rig):
+        self.addCleanup(rig.__exit__, None, None, None)
+        return rig
+
+    def make_machine(self, **how):
+        self.machine = self.entered(Machine(OPTIONS.build, **how))
         self.addCleanup(network.ip, "link", "del", "near")
 
-    def wait(self, condition, timeout_s, what):
+    def wait(self, condition, what):
         try:
-            return rigs.wait_until(condition, timeout_s, what)
+            return rigs.wait_until(condition, 60, what)
         except rigs.Untested as late:
             self.fail(f"{late}: {self.machine.destination()}\n{self.machine.log_tail()}")
 
-    def replaced(self, kind):
-        machine = self.machine
-        machine.start(kind)
+    def check_replaced(self, words, events, **frames):
+        """One delivery, in whose middle the connection falls silent, to its end. The log has these words of it."""
+        machine, gate = self.machine, self.machine.gate
+        rigs.Producer(machine, APP, INDEX, events, **frames).finish(60)
+        # Now that there is something for a whole delivery.
+        gate.set_mode("open")
+        self.wait(lambda: gate.silent, "an answer")
         self.addCleanup(network.ip, "rule", "del", "pref", "1")
-        # One commit and two batches: the second goes over the connection of the first.
-        rigs.Producer(machine, APP, INDEX, 2 * BATCH, frame_bytes=64 << 10).finish(60)
-        cut = self.wait(lambda: machine.gate.ports, 60, "a first answer")[0]
-        self.wait(lambda: machine.unacknowledged(cut), 60, "a request that nobody acknowledges")
+        self.wait(lambda: machine.unacknowledged(gate.silent), "a request that nobody acknowledges")
         begun = time.monotonic()
-        self.wait(lambda: machine.destination()["attempts"] or len(machine.gate.ports) > 1, 60, "the silence to be noticed")
+        self.wait(lambda: words in machine.log_tail(), "the silence to be noticed")
         self.assertLess(time.monotonic() - begun, NOTICED_S)
-        self.wait(lambda: machine.status()["ledger"]["delivered"] == 2 * BATCH, 60, "delivery on a new connection")
-        self.assertIn('cause="timed out while waiting for the answer', machine.log_tail())
-        self.assertGreater(len(machine.gate.ports), 1)
-        self.assertNotIn(cut, machine.gate.ports[1:])
+        self.wait(lambda: machine.status()["ledger"]["delivered"] == events, "delivery on a new connection")
+        self.assertGreater(len(gate.ports), 1)
+        self.assertNotIn(gate.silent, gate.ports[1:])
         machine.check_ledger()
+
+    def check_at_server(self, kind):
+        self.make_machine(silent_after_bytes=1, batch_events_max=BATCH)
+        machine = self.machine
+        machine.start_server(through_gate=False)
+        destination = machine.destination_at_server("upstream").replace("127.0.0.1", NEAR).replace('"native"', f'"{kind}"')
+        machine.start(destination + "allow_plain_http = true\n")
+        # One commit and two batches: the second goes over the connection of the first.
+        self.check_replaced("timed out while waiting for the answer", 2 * BATCH, frame_bytes=64 << 10)
         machine.stop_daemon()
         machine.stop_server()
         rows, again = machine.arrivals()
@@ -118,10 +135,24 @@ class HalfOpenTest(unittest.TestCase):
         self.assertLessEqual(again, BATCH)
 
     def test_a_silent_connection_is_replaced_with_kind_native(self):
-        self.replaced("native")
+        self.check_at_server("native")
 
     def test_a_silent_connection_is_replaced_with_kind_ingest(self):
-        self.replaced("ingest")
+        self.check_at_server("ingest")
+
+    def test_a_silent_connection_is_replaced_with_kind_grpc(self):
+        relay = self.entered(relay_test.Relay(OPTIONS.build))
+        token = relay_test.token(relay.folder, "token", "relay-token")
+        relay.configure(token)
+        relay.start_daemon()
+        relay.start_gateway()
+        self.make_machine(silent_after_bytes=BEHIND_HANDSHAKE, batch_events_max=500)
+        machine = self.machine
+        machine.gate.target = relay.listening.getsockname()
+        machine.start(f'[[destination]]\nname = "upstream"\nkind = "grpc"\nurl = "https://{NEAR}:{machine.gate.port}"\n'
+                      f'ca_file = "{relay.folder}/ca.pem"\ntoken_file = "{token}"\n')
+        self.check_replaced("DEADLINE_EXCEEDED", ROWS, flush_each=True)
+        self.assertEqual(relay.status()["ledger"]["accepted"], ROWS, "each event is stored once")
 
 
 def main():
