@@ -258,7 +258,7 @@ class Isolation:
         client.close()
         wait_until(lambda: rig.destination(ALIVE)["state"] == "idle", 30, "the last outcome")
         if not rig.gate.answers.empty():
-            raise Untested("there were more answers than batches")
+            raise Untested("a batch was delivered twice: the machine is too slow to compare times on it")
         if dead:
             self.check_death(way)
         rig.stop_daemon()
@@ -341,7 +341,7 @@ def main():
     summary = {"seed": options.seed, "pairs": pairs, "samples": samples, "ways": len(ways)}
 
     def proof():
-        with Rig(options.build, options.telemetryd, options.keep, batch_events_max=BATCH, request_timeout_s=1) as one:
+        with Rig(options.build, options.telemetryd, options.keep, batch_events_max=BATCH, request_timeout_s=3) as one:
             certificates.make(one.folder)
             one.gate.close()
             one.gate = TimedGate()
