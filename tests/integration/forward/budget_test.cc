@@ -73,20 +73,19 @@ TEST_F(NetworkBudget, NothingLeavesOnceTheDaysBytesAreSentUntilTheDayIsOver) {
 }
 
 TEST_F(NetworkBudget, ABacklogStopsInTheMiddle) {
-  options_.network_bytes_per_day_max = 2 * kBody;
+  options_.network_bytes_per_day_max = 3 * kBody;
   options_.batch_events_max = 10;
   ScriptedForwarder forwarder(socket_path(), deliver_fifty);
-  append("tool", 35);
+  append("tool", 45);
   start_scheduler();
   EXPECT_FALSE(flush());
-  EXPECT_EQ(delivered(), 20);
-  EXPECT_EQ(status().waiting_for, "");
+  EXPECT_EQ(delivered(), 30);
+  EXPECT_EQ(status().waiting_for, "budget");
   append("tool", 1, true);
-  run_until([&] { return status().waiting_for == "budget"; });
 
   clock_.advance(24h);
-  EXPECT_TRUE(flush()) << "what was left is two more batches";
-  EXPECT_EQ(delivered(), 36);
+  EXPECT_TRUE(flush()) << "the urgent row, and what was left in two batches";
+  EXPECT_EQ(delivered(), 46);
   EXPECT_TRUE(flush()) << "nothing waits, so nothing is refused";
 }
 
