@@ -47,14 +47,28 @@ Result<void> restrict_connection(Database& db) {
   return db.exec("PRAGMA mmap_size=0");
 }
 
+bool read_only(const Database& db) {
+  return sqlite3_db_readonly(db.handle(), "main") == 1;
+}
+
 // The first read takes the lock that locking_mode promised, so this is where another process with
 // the file open is noticed.
 Result<std::int64_t> first_read(Database& db, const StateFiles& files) {
   TELEMETRYD_TRY(set_pragma(db, "locking_mode", "exclusive"));
+  const bool file_read_only = read_only(db);
   Result<std::int64_t> tables = db.ask_integer("SELECT count(*) FROM sqlite_schema");
   if (!tables && tables.error().message().find("locked") != std::string::npos) {
     return fail(ErrorCode::kFailedPrecondition,
                 files.database.native() + " is open in another program; close it first");
+  }
+  // Nothing but a damaged header makes this question a wrong one ("unsupported file format").
+  if (!tables && tables.error().code() == ErrorCode::kInternal) {
+    return fail(ErrorCode::kDataLoss, tables.error().message());
+  }
+  // A file that may be written, and a header with a version that only a later SQLite could write.
+  if (tables && !file_read_only && read_only(db)) {
+    return fail(ErrorCode::kDataLoss,
+                files.database.native() + " has a header that lets nobody write");
   }
   return tables;
 }

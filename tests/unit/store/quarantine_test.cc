@@ -101,6 +101,34 @@ TEST_F(Quarantine, AStoreWithoutItsHeaderIsSetAsideWholeAndItsEventsAreCountedLo
   EXPECT_GE(info->quarantined_bytes, before.size());
 }
 
+// What the header says of itself may be anything. The store serves, with or without the events that
+// were there; or it was taken for a stranger's or a newer version's and is left alone, in words.
+TEST_F(Quarantine, NoByteOfTheHeaderKeepsEveryStartFromServing) {
+  fill_and_close();
+  empty_wal();
+  const std::string whole = content(database());
+  const std::string told = content(witness());
+  for (std::uint64_t at = 0; at < 100; ++at) {
+    for (const char value : {'\x00', '\x2f', '\xff'}) {
+      SCOPED_TRACE("byte " + std::to_string(at) + " = " + std::to_string(value & 0xff));
+      const TempDir folder;
+      for (const auto& [name, bytes] : {std::pair("events.db", whole), {"witness", told}}) {
+        std::ofstream(folder / name, std::ios::binary) << bytes;
+      }
+      overwrite(folder / "events.db", at, std::string(1, value));
+      auto opened = store::open_sqlite_store(small_store(folder.path()), clock_);
+      if (!opened) {
+        EXPECT_EQ(opened.error().code(), ErrorCode::kFailedPrecondition)
+            << opened.error().message();
+        continue;
+      }
+      const auto answers = (*opened)->commit(std::vector{frame(client(2), 1, {"new"})});
+      EXPECT_TRUE(answers) << answers.error().message();
+      EXPECT_EQ(store::machine_total((*opened)->ledger().value()).get("accepted"), 6);
+    }
+  }
+}
+
 TEST_F(Quarantine, AHeaderThatTheLogStillHasCostsNothing) {
   commit({frame(app_, 1, {"a", "b"})});
   // The first page is in the log when the schema changes, as an erasure's scrub or an upgrade does.
