@@ -146,7 +146,7 @@ constexpr std::array kStore = {
         integer("trickle_delay_max_ms",
                 "30000",
                 0,
-                60'000,
+                30'000,
                 "The same while events trickle on for minutes and nobody waits for them: longer, "
                 "because every commit writes at least a page; 0 to leave it at "
                 "commit_delay_max_ms.")),

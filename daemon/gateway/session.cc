@@ -107,7 +107,7 @@ void Session::take_stream(Request request) {
     return;
   }
   // A sender that has nothing else on its way may well wait for this answer. What comes while it is
-  // out is gathered until it is there; see settled().
+  // out is gathered until it is there; see Upstream::read().
   if (unanswered_ == 0) set_commit_now(request.frame);
   submit(std::move(request));
   read_more();
@@ -165,7 +165,6 @@ void Session::settled(std::uint64_t number, std::uint64_t acknowledged) {
     return;
   }
   acknowledged_ = std::max(acknowledged_, acknowledged);
-  if (number == acknowledged && unanswered_ > 0) hub_.upstreams().flush(uid_, *instance_);
   write_more();
   read_more();
 }

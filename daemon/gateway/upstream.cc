@@ -129,6 +129,8 @@ void Upstream::place(Submission submission) {
   if (found != in_flight_.end() && found->second.waiter.expired()) {
     // The sender gave the first call up and asks again: the answer is for the new one.
     found->second.waiter = submission.waiter;
+    // The frame that is out may be one that nobody waited for.
+    flush();
     return;
   }
   if (found != in_flight_.end()) {
@@ -194,7 +196,10 @@ void Upstream::read(std::span<const std::uint8_t> bytes) {
   }
   input_.erase(0, input_.size() - rest.size());
   if (!closed_) arm_timer();
-  tell(requests() < before ? Change::kAnswered : Change::kNothingAnswered);
+  const bool answered = requests() < before;
+  // What came while these were committed was gathered, and somebody may wait for it.
+  if (answered) flush();
+  tell(answered ? Change::kAnswered : Change::kNothingAnswered);
 }
 
 bool Upstream::take(std::uint8_t type, std::string_view payload) {

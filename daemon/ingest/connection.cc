@@ -429,6 +429,8 @@ Result<void> Connection::submit(store::Append& append, StoreThread::Commit when)
   const std::uint32_t events = append.refusal ? 0 : append.summary.count;
   const std::uint64_t share_max = shared_.limits.one_uid_alone() ? UINT64_MAX : kShareBytesMax;
   if (!channel_->reserve(number, append.events.size(), share_max)) {
+    // It is free again only when what fills it is answered, and somebody may wait for this frame.
+    shared_.store.commit_now();
     return fail(ErrorCode::kResourceExhausted, "too much is on its way through the store");
   }
   Result<void> submitted;

@@ -119,6 +119,7 @@ void Scheduler::Impl::started_with(StoreAnswer answer) {
     }
   }
   take_queues(answer);
+  started_queues = true;
   reroute();
   for (auto& [name, slot] : slots) slot->machine.resume(clock.boot_ms());
   turn();
@@ -166,11 +167,18 @@ void Scheduler::Impl::serve_mutes(Slot& slot, BootMs now, std::optional<BootMs>&
 }
 
 void Scheduler::Impl::take_queues(const StoreAnswer& answer) {
+  bool any_new = false;
   for (const auto& [app, queue] : answer.queues) {
-    AppQueue& known = apps[app];
+    // Somebody spoke of an app that has sent nothing; its first event brings it.
+    const bool nothing = started_queues && queue.events == 0;
+    if (nothing && !apps.contains(app)) continue;
+    const auto [entry, added] = apps.try_emplace(app);
+    AppQueue& known = entry->second;
     // A notice of something newer may have come first.
     if (known.number < answer.queues_number) known = {queue, answer.queues_number};
+    any_new = any_new || added;
   }
+  if (any_new) return reroute();
   for (auto& [name, slot] : slots) refresh_queue(*slot);
 }
 
@@ -324,6 +332,8 @@ void Scheduler::Impl::serve_link(BootMs now, std::optional<BootMs>& wake_at) {
 // The forwarder may remember what the last try achieved, and would forget it if it ended.
 bool Scheduler::Impl::retries_within_an_hour(BootMs now) const {
   return std::ranges::any_of(slots, [&](const auto& slot) {
+    // That one waits for another day, whatever it was before.
+    if (slot.second->waits_for == kBudgetRule) return false;
     const Destination& machine = slot.second->machine;
     const bool failed = machine.state() == Destination::State::kBackoff ||
                         machine.state() == Destination::State::kHeld;

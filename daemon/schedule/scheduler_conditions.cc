@@ -84,7 +84,7 @@ bool Scheduler::Impl::urgent_first(const Slot& slot) const {
 
 // The last try found no way to the upstream.
 bool Scheduler::Impl::waits_for_network(const Slot& slot) {
-  return slot.machine.state() == Destination::State::kBackoff &&
+  return slot.waits_for != kBudgetRule && slot.machine.state() == Destination::State::kBackoff &&
          may_be_of_the_network(slot.machine.outage().cause());
 }
 

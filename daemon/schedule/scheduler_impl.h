@@ -58,6 +58,7 @@ struct Scheduler::Impl {
     // The rule that keeps back what is due; empty: none does.
     std::string_view waits_for;
     bool sent_unsaved = false;  // how much it sent today
+    bool day_is_spent = false;  // so the store was asked for no rows
     bool by_hand = false;       // a person asked for what is due now
     bool may_be_urgent = true;  // urgent rows may be queued; after a start nobody knows
     // What is asked of the store, or out, is nothing but urgent rows.
@@ -116,7 +117,8 @@ struct Scheduler::Impl {
   std::vector<store::LeaseId> unreleased;           // to be given back with the next job
   std::uint64_t next_id = 1;
   bool started = false;
-  bool ended = false;  // stop() is past its flush
+  bool started_queues = false;  // every app that was in the store at the start is in `apps`
+  bool ended = false;           // stop() is past its flush
   bool told_busy = false;
   bool turning = false;
   bool turn_again = false;
@@ -195,7 +197,7 @@ struct Scheduler::Impl {
   void take_news(Slot& slot, const Outcome& outcome);
   void on_link_end(const std::string& why);
   void lease_failed(Slot& slot, Failure failure);
-  void day_is_spent(Slot& slot);
+  void nothing_asked(Slot& slot);
   void nothing_urgent(Slot& slot, const StoreAnswer& answer);
   void nothing_lent(Slot& slot, const StoreAnswer& answer);
   void slot_free(Slot& slot);

@@ -57,10 +57,11 @@ void Scheduler::Impl::request_lease(Slot& slot) {
   slot.busy = true;
   const bool urgent_only = urgent_first(slot);
   slot.urgent_rows_out = slot.urgent_had_turn = false;
+  slot.day_is_spent = spent_until(slot, clock.boot_ms()).has_value();
   StoreJob job;
   job.settle = slot.unsettled;
   std::vector<std::string> wanted = wanted_apps(slot);
-  if (!slot.removed && !wanted.empty() && !spent_until(slot, clock.boot_ms())) {
+  if (!slot.removed && !wanted.empty() && !slot.day_is_spent) {
     store::LeaseRequest request;
     request.apps = std::move(wanted);
     request.held = hooks.held();
@@ -111,8 +112,8 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   }
   if (!answer.lease) {
     lease_failed(*slot, {false, {}, "leasing: " + answer.lease.error().message()});
-  } else if (answer.lease->id == 0 && spent_until(*slot, clock.boot_ms())) {
-    day_is_spent(*slot);
+  } else if (slot->day_is_spent) {
+    nothing_asked(*slot);
   } else if (answer.lease->id == 0 && slot->urgent_rows_out) {
     nothing_urgent(*slot, answer);
   } else if (answer.lease->id == 0) {
@@ -123,8 +124,8 @@ void Scheduler::Impl::lease_answered(const std::string& destination, StoreAnswer
   turn();
 }
 
-// Nothing was asked for. What is still queued waits by next_action()'s word.
-void Scheduler::Impl::day_is_spent(Slot& slot) {
+// Because the day's bytes were sent. What is still queued waits by next_action()'s word.
+void Scheduler::Impl::nothing_asked(Slot& slot) {
   slot.machine.postponed();
   const std::string destination = slot.spec.name;
   const bool nothing_waits = slot.machine.state() == Destination::State::kIdle;

@@ -381,6 +381,19 @@ TEST_F(Scheduler, WhatWaitedForConsentIsDueAsSoonAsItIsReconsidered) {
   run_until([&] { return account("other", store::account::kDelivered) == 5; });
 }
 
+// Consent is often given before the first event is there.
+TEST_F(Scheduler, AnAppThatWasSpokenOfBeforeItsFirstEventIsDelivered) {
+  ScriptedForwarder forwarder(socket_path(), deliver);
+  start_scheduler();
+  scheduler_->reconsider("newcomer");
+  wait_for_store();
+  settle_loop();
+  EXPECT_TRUE(status().apps.empty());
+  append("newcomer", 5);
+  EXPECT_TRUE(flush());
+  EXPECT_EQ(account("newcomer", store::account::kDelivered), 5);
+}
+
 TEST_F(Scheduler, AWordThatComesBeforeAnEmptyAnswerIsNotForgotten) {
   ScriptedForwarder forwarder(socket_path(), deliver);
   start_scheduler();

@@ -135,6 +135,35 @@ TEST(Stream, NobodyWaitsForACommitThatIsDelayed) {
   EXPECT_EQ(rig.daemon.flushes(), 1);
 }
 
+TEST(Stream, ARefusalAlsoBringsWhatWasGatheredBehindIt) {
+  HubRig rig;
+  rig.daemon.on_events([](FakeDaemon::Peer& peer, const test::ReceivedFrame& frame) {
+    if (frame.prefix.number != 2) return;
+    peer.refuse(
+        {.number = 1, .code = frame::Code::kInvalidEvent, .retryable = false, .retry_after_ms = 0},
+        "bad");
+  });
+  rig.daemon.start();
+  const auto call = rig.begin(Kind::kPublishStream);
+  for (const std::uint64_t number : {1u, 2u}) call.send(request_bytes(number));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.flushes() == 1; }));
+}
+
+TEST(Stream, WhatIsSentAgainWhileItIsOutIsCommittedNow) {
+  HubRig rig;
+  rig.daemon.on_events([](FakeDaemon::Peer&, const test::ReceivedFrame&) {});
+  rig.daemon.start();
+  auto first = rig.begin(Kind::kPublishStream);
+  for (const std::uint64_t number : {1u, 2u}) first.send(request_bytes(number));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.received().size() == 2; }));
+  first.session->cancelled();
+  first.session.reset();
+  const auto again = rig.begin(Kind::kPublishStream);
+  again.send(request_bytes(2));
+  ASSERT_TRUE(turn_until(rig.loop, [&] { return rig.daemon.flushes() == 1; }));
+  EXPECT_EQ(rig.daemon.received().size(), 2u);
+}
+
 TEST(Stream, AnswersThatComeWhileOneIsWrittenAreGathered) {
   HubRig rig;
   rig.daemon.start();

@@ -65,6 +65,7 @@ TEST_F(Neighbours, OnlyAShareOfOneUsersBytesIsOnItsWayWhenOthersAreThere) {
   const std::uint64_t frame_bytes = flood.size() / 40;
   EXPECT_GE(bytes_submitted(kFlooder), kShareBytes);
   EXPECT_LE(bytes_submitted(kFlooder), kShareBytes + frame_bytes);
+  EXPECT_GE(stub().commits_now, 1) << "what waits for room may be what somebody waits for";
 
   neighbour->send(events_frame(1));
   serve_until([&] { return bytes_submitted(kNeighbour) > 0; });
