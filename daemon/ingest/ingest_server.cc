@@ -126,6 +126,8 @@ struct IngestServer::Impl {
   }
 
   void remove(Connection& connection) {
+    // Whoever has left asks for no commit any more, and would not send again what waits for one.
+    shared.store.commit_now();
     leave(connection.counted_for());
     connections.erase(&connection);
   }

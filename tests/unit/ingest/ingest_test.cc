@@ -81,6 +81,16 @@ TEST_F(Ingest, AnUrgentFrameIsCommittedNow) {
   EXPECT_EQ(stub().submitted[1].when, StoreThread::Commit::kMayDelay);
 }
 
+TEST_F(Ingest, WhatAClientSentIsCommittedWhenItLeaves) {
+  start();
+  auto client = welcomed();
+  client->send(events_frame(1));
+  serve_until([&] { return stub().submitted.size() == 1; });
+  EXPECT_EQ(stub().commits_now, 0);
+  client->close();
+  serve_until([&] { return stub().commits_now == 1; });
+}
+
 TEST_F(Ingest, ForgetsAClientThatSaidGoodbye) {
   start();
   auto client = welcomed();
